@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "format/layout.h"
 
 #define QD_MAGIC 0x514649fbu		/* "QFI\xfb" */
 #define QD_HEADER_V2_SIZE 72u
@@ -78,7 +79,11 @@ struct qd_header {
 int qd_header_decode(const uint8_t *buf, size_t nbytes, struct qd_header *ret_header,
 		     struct qd_err *err);
 
-/* As above without refusing unknown incompatible bits and without the checks: for tools that look at broken images. */
+/*
+ * As above without refusing unknown incompatible bits and without the checks: for tools
+ * that look at broken images.  Still refused are another magic, a version whose layout
+ * is not known, and fewer than 72 (version 3: 104) bytes.
+ */
 int qd_header_decode_raw(const uint8_t *buf, size_t nbytes, struct qd_header *ret_header,
 			 struct qd_err *err);
 
@@ -92,6 +97,9 @@ bool qd_header_is_qcow2(const uint8_t *buf, size_t nbytes);
  * Returns the number of bytes written.  The caller provides at least header_length.
  */
 size_t qd_header_encode(const struct qd_header *h, uint8_t *buf);
+
+/* The rows of the header, magic excepted. */
+extern const struct qd_layout qd_header_layout;
 
 /* Offsets of single members, for writes that switch one of them. */
 #define QD_HEADER_OFF_L1_ENTRIES 36u
@@ -123,7 +131,7 @@ struct qd_header_ext {
  * Walks the extensions in buf[*pos, end).  Start with *pos = header_length and end =
  * backing_name_off, or the cluster size when there is no backing file (what buf holds
  * must reach that far).  1: *ret_ext filled and *pos advanced; 0: no more;
- * QD_E_CORRUPT: one runs past the end.
+ * QD_E_CORRUPT: one runs past the end.  At the end mark *pos stays on it.
  */
 int qd_header_ext_next(const uint8_t *buf, size_t end, size_t *pos, struct qd_header_ext *ret_ext,
 		       struct qd_err *err);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "format/layout.h"
 
 #define QD_SNAPSHOT_FIXED 40u			/* bytes before the extra data */
 #define QD_SNAPSHOT_MAX_EXTRA 1024u		/* QEMU's limit */
@@ -32,17 +33,25 @@ struct qd_snapshot_entry {
 	const char *name;		/* not NUL-terminated */
 };
 
+/* The rows of the fixed part and the 24 bytes of known extra data. */
+extern const struct qd_layout qd_snapshot_layout;
+
 /*
  * Decodes the entry at the start of buf.  *ret_nbytes is its length on disk with
- * padding to 8.  QD_E_CORRUPT when it does not fit in nbytes or extra data is too large.
+ * padding to 8, less only when nbytes ends within that padding (the last entry of a
+ * table need not be padded).  QD_E_CORRUPT when the entry does not fit in nbytes or
+ * extra data is too large.
  */
 int qd_snapshot_decode(const uint8_t *buf, size_t nbytes, uint64_t default_size,
 		       struct qd_snapshot_entry *ret_entry, size_t *ret_nbytes, struct qd_err *err);
 
-/* Bytes on disk with padding, extra data being 24 bytes. */
+/* Bytes on disk with padding, extra data being 24 bytes, or extra_len when `extra` has more. */
 size_t qd_snapshot_encoded_size(const struct qd_snapshot_entry *e);
 
-/* Encodes with 24 bytes of extra data (vm state size, disk size, icount); returns the bytes written. */
+/*
+ * Encodes with 24 bytes of extra data (vm state size, disk size, icount) and, so that a
+ * rewritten table loses nothing, what `extra` holds behind them.  Returns the bytes written.
+ */
 size_t qd_snapshot_encode(const struct qd_snapshot_entry *e, uint8_t *buf);
 
 #endif
