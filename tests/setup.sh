@@ -32,7 +32,7 @@ program() {
 
 # library PKG-CONFIG-NAME PACKAGE
 library() {
-	command -v pkg-config >/dev/null 2>&1 && pkg-config --exists "$1" || lacks "$2"
+	pkg-config --exists "$1" 2>/dev/null || lacks "$2"
 }
 
 # A compiler without a C library's headers compiles nothing.
