@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Opening disks and their chains, and finding what lies where in them.  Reading the
+ * bytes is reader.c's.
+ *
+ * Names that come from inside an image are resolved and refused in one place,
+ * resolve_name(); files are opened in one place, open_layer().
+ */
+#include "image/disk.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+
+#define MAX_CHAIN_DEPTH 200u
+#define DEFAULT_MAP_CACHE (32u << 20)
+/* Data runs at least this long are worth asking the host whether they are holes of its own. */
+#define HOST_HOLE_MIN 65536u
+
+static bool has_protocol(const char *name)
+{
+	const char *p = name + strcspn(name, ":/");
+
+	return *p == ':';
+}
+
+/* A name found in the image at base_path -> a path to open; the caller frees it. */
+static int resolve_name(const char *base_path, const char *name, const char *what, char **ret_path,
+			struct qd_err *err)
+{
+	const char *slash = strrchr(base_path, '/');
+	size_t dir_len = slash ? (size_t)(slash - base_path) + 1 : 0;
+	char *path;
+
+	if (!strncmp(name, "file:", 5))
+		name += 5;
+	else if (has_protocol(name))
+		return qd_err_set(err, QD_E_UNSUPPORTED, "%s \"%s\": only plain files are opened, not %s", what, name,
+				  !strncmp(name, "json:", 5) ? "json: descriptions" : "protocols");
+	if (!*name)
+		return qd_err_set(err, QD_E_CORRUPT, "%s: the name is empty", what);
+	if (name[0] == '/')
+		dir_len = 0;
+	path = malloc(dir_len + strlen(name) + 1);
+	if (!path)
+		return qd_err_nomem(err, "a file name");
+	memcpy(path, base_path, dir_len);
+	strcpy(path + dir_len, name);
+	*ret_path = path;
+	return 0;
+}
+
+static int refuse_untrusted(const char *what, const char *name, struct qd_err *err)
+{
+	return qd_err_set(err, QD_E_UNSUPPORTED,
+			  "%s \"%s\" is named by the image and --untrusted forbids to open it", what, name);
+}
+
+/* The formats an image may name for its backing file. */
+static int backing_format_of(const char *name, const char **ret_format, struct qd_err *err)
+{
+	if (!name || !strcmp(name, "raw") || !strcmp(name, "qcow2"))
+		*ret_format = name;
+	else if (!strcmp(name, "file") || !strcmp(name, "host_device"))
+		*ret_format = "raw";
+	else
+		return qd_err_set(err, QD_E_UNSUPPORTED, "backing file format \"%s\" is not supported, expected raw or qcow2",
+				  name);
+	return 0;
+}
+
+static int decide_format(struct qd_io *io, const char *format, bool *ret_qcow2, struct qd_err *err)
+{
+	uint8_t magic[8];
+	size_t nread;
+	int r;
+
+	if (format && strcmp(format, "raw") && strcmp(format, "qcow2"))
+		return qd_err_set(err, QD_E_INVALID, "unknown format \"%s\", expected raw or qcow2", format);
+	if (format) {
+		*ret_qcow2 = !strcmp(format, "qcow2");
+		return 0;
+	}
+	r = qd_io_read_upto(io, magic, sizeof(magic), 0, &nread, err);
+	if (!r)
+		*ret_qcow2 = qd_header_is_qcow2(magic, nread);
+	return r;
+}
+
+static int open_data_file(struct qd_disk *d, const struct qd_disk_opts *opts, struct qd_err *err)
+{
+	struct qd_file_opts fo = { .cache = opts->cache, .no_lock = opts->no_lock };
+	uint64_t size;
+	int r;
+
+	if (!d->img->data_file_name)
+		return qd_err_set(err, QD_E_CORRUPT, "the image has an external data file but does not name it");
+	if (opts->untrusted)
+		return refuse_untrusted("data file", d->img->data_file_name, err);
+	r = resolve_name(d->path, d->img->data_file_name, "data file", &d->data_path, err);
+	if (!r)
+		r = qd_io_file_open(d->data_path, &fo, &d->data_io, err);
+	if (!r)
+		r = qd_io_size(d->data_io, &size, err);
+	if (!r)
+		qd_map_set_data_size(d->map, size);
+	return r;
+}
+
+static int make_map(struct qd_disk *d, const struct qd_disk_opts *opts, struct qd_err *err)
+{
+	struct qd_image *img = d->img;
+	const struct qd_snapshot *s;
+	uint64_t cache = opts->map_cache_nbytes ? opts->map_cache_nbytes : DEFAULT_MAP_CACHE;
+	uint64_t *l1 = NULL;
+	int r;
+
+	d->virtual_size = img->header.virtual_size;
+	if (!opts->snapshot)
+		return qd_map_new(img, img->l1, img->header.l1_entries, d->virtual_size, cache, &d->map, err);
+	s = qd_image_find_snapshot(img, opts->snapshot);
+	if (!s)
+		return qd_err_set(err, QD_E_INVALID, "there is no snapshot \"%s\" in the image", opts->snapshot);
+	if (s == qd_image_find_pin(img))
+		return qd_err_set(err, QD_E_INVALID,
+				  "snapshot \"%s\" is the pin that keeps shared clusters shared: it holds no disk", s->name);
+	d->virtual_size = s->disk_size;
+	r = qd_image_load_l1(img, s->l1_off, s->l1_entries, &l1, err);
+	if (!r)
+		r = qd_map_new(img, l1, s->l1_entries, d->virtual_size, cache, &d->map, err);
+	free(l1);
+	return r;
+}
+
+/*
+ * QEMU counts in sectors.  A tail shorter than one exists in no image it makes, but what
+ * is there is data: the size is rounded up, never down.
+ */
+static int round_size(struct qd_disk *d, struct qd_err *err)
+{
+	if (d->virtual_size > INT64_MAX - 511)
+		return qd_err_set(err, QD_E_CORRUPT, "virtual size %" PRIu64 " is too large", d->virtual_size);
+	d->virtual_size = qd_align_up(d->virtual_size, 512);
+	return 0;
+}
+
+/* One file: everything but its backing file.  d->io is set; img takes it over for qcow2. */
+static int open_layer(struct qd_disk *d, const struct qd_disk_opts *opts, const char *format, struct qd_err *err)
+{
+	int r = decide_format(d->io, format, &d->is_qcow2, err);
+
+	if (r)
+		return r;
+	d->data_io = d->io;
+	if (!d->is_qcow2) {
+		if (opts->snapshot)
+			return qd_err_set(err, QD_E_INVALID, "a raw image has no snapshots");
+		r = qd_io_size(d->io, &d->virtual_size, err);
+		return r ? r : round_size(d, err);
+	}
+	r = qd_image_open(d->io, 0, &d->img, err);
+	if (!r)
+		r = qd_image_require_plain(d->img, err);
+	if (!r)
+		r = make_map(d, opts, err);
+	if (!r)
+		r = round_size(d, err);
+	if (!r && (d->img->header.incompatible & QD_INCOMPAT_DATA_FILE))
+		r = open_data_file(d, opts, err);
+	return r;
+}
+
+static int new_disk(const char *path, struct qd_disk **ret_disk, struct qd_err *err)
+{
+	struct qd_disk *d = calloc(1, sizeof(*d));
+
+	if (d)
+		d->path = strdup(path);
+	if (!d || !d->path) {
+		free(d);
+		return qd_err_nomem(err, "a disk");
+	}
+	*ret_disk = d;
+	return 0;
+}
+
+static int open_path(const char *path, const struct qd_disk_opts *opts, const char *format, unsigned depth,
+		     struct qd_disk **ret_disk, struct qd_err *err)
+{
+	struct qd_file_opts fo = { .cache = opts->cache, .no_lock = opts->no_lock };
+	struct qd_disk *d = NULL;
+	int r = new_disk(path, &d, err);
+
+	if (r)
+		return r;
+	d->depth = depth;
+	r = qd_io_file_open(path, &fo, &d->io, err);
+	if (!r)
+		r = open_layer(d, opts, format, err);
+	if (r) {
+		qd_disk_close(d);
+		return qd_err_file(err, r, path);
+	}
+	*ret_disk = d;
+	return 0;
+}
+
+static int check_loop(const struct qd_disk *top, const struct qd_disk *last, struct qd_err *err)
+{
+	for (const struct qd_disk *d = top; d; d = d->backing)
+		if (qd_io_same_file(d->io, last->io))
+			return qd_err_set(err, QD_E_CORRUPT, "backing file \"%s\": the chain is a loop", last->path);
+	if (last->depth > MAX_CHAIN_DEPTH)
+		return qd_err_set(err, QD_E_UNSUPPORTED, "the backing chain is deeper than %u files", MAX_CHAIN_DEPTH);
+	return 0;
+}
+
+static int open_backing(struct qd_disk *top, struct qd_disk *overlay, const struct qd_disk_opts *opts,
+			struct qd_err *err)
+{
+	const char *name = overlay->img->backing_name;
+	struct qd_disk_opts bo = *opts;
+	struct qd_disk *backing = NULL;
+	const char *format = NULL;
+	char *path = NULL;
+	int r;
+
+	bo.snapshot = NULL;
+	r = opts->untrusted ? refuse_untrusted("backing file", name, err) :
+			      resolve_name(overlay->path, name, "backing file", &path, err);
+	if (!r)
+		r = backing_format_of(overlay->img->backing_format, &format, err);
+	if (!r)
+		r = open_path(path, &bo, format, overlay->depth + 1, &backing, err);
+	if (!r)
+		r = check_loop(top, backing, err);
+	free(path);
+	if (r) {
+		qd_disk_close(backing);
+		return qd_err_file(err, r, overlay->path);
+	}
+	overlay->backing = backing;
+	return 0;
+}
+
+static int open_chain(struct qd_disk *top, const struct qd_disk_opts *opts, struct qd_err *err)
+{
+	int r = 0;
+
+	for (struct qd_disk *d = top; !r && !opts->no_backing && d && d->img && d->img->backing_name; d = d->backing)
+		r = open_backing(top, d, opts, err);
+	return r;
+}
+
+int qd_disk_open(const char *path, const struct qd_disk_opts *opts, struct qd_disk **ret_disk,
+		 struct qd_err *err)
+{
+	struct qd_disk *d = NULL;
+	int r = open_path(path, opts, opts->format, 0, &d, err);
+
+	if (r)
+		return r;
+	r = open_chain(d, opts, err);
+	if (r) {
+		qd_disk_close(d);
+		return r;
+	}
+	*ret_disk = d;
+	return 0;
+}
+
+int qd_disk_open_io(struct qd_io *io, const struct qd_disk_opts *opts, struct qd_disk **ret_disk,
+		    struct qd_err *err)
+{
+	struct qd_disk_opts alone = *opts;
+	struct qd_disk *d = NULL;
+	int r = new_disk(io->name, &d, err);
+
+	if (r)
+		return r;
+	alone.untrusted = true;		/* an io has no directory that names could be relative to */
+	d->io = io;
+	r = open_layer(d, &alone, opts->format, err);
+	if (r) {
+		if (d->img)
+			d->img->io = NULL;
+		d->io = NULL;
+		qd_disk_close(d);
+		return qd_err_file(err, r, io->name);
+	}
+	*ret_disk = d;
+	return 0;
+}
+
+void qd_disk_close(struct qd_disk *disk)
+{
+	while (disk) {
+		struct qd_disk *backing = disk->backing;
+
+		qd_map_free(disk->map);
+		if (disk->data_path)
+			qd_io_close(disk->data_io == disk->io ? NULL : disk->data_io);
+		if (disk->img)
+			qd_image_close(disk->img);
+		else
+			qd_io_close(disk->io);
+		free(disk->data_path);
+		free(disk->path);
+		free(disk);
+		disk = backing;
+	}
+}
+
+bool qd_disk_uses_path(const struct qd_disk *disk, const char *path)
+{
+	for (; disk; disk = disk->backing)
+		if (qd_io_is_path(disk->io, path) || (disk->data_io && qd_io_is_path(disk->data_io, path)))
+			return true;
+	return false;
+}
+
+static int next_raw(const struct qd_disk *d, uint64_t off, uint64_t max, struct qd_disk_run *run,
+		    struct qd_err *err)
+{
+	uint64_t data, hole;
+	int r = qd_io_next_data(d->io, off, &data, &hole, err);
+
+	if (r)
+		return r;
+	run->layer = d;
+	if (data == hole || data > off) {
+		run->kind = QD_RUN_ZERO;
+		run->nbytes = data == hole ? max : qd_min_u64(max, data - off);
+	} else {
+		run->kind = QD_RUN_DATA;
+		run->nbytes = qd_min_u64(max, hole - off);
+	}
+	run->host_off = off;
+	return 0;
+}
+
+static enum qd_run_kind run_kind(enum qd_map_kind kind)
+{
+	switch (kind) {
+	case QD_MAP_ZERO:
+		return QD_RUN_ZERO;
+	case QD_MAP_DATA:
+		return QD_RUN_DATA;
+	case QD_MAP_COMPRESSED:
+		return QD_RUN_COMPRESSED;
+	default:
+		return QD_RUN_HOLE;
+	}
+}
+
+int qd_disk_next(const struct qd_disk *d, uint64_t guest_off, uint64_t max_nbytes,
+		 struct qd_disk_run *ret_run, struct qd_err *err)
+{
+	struct qd_disk_run run = { .guest_off = guest_off, .nbytes = max_nbytes };
+	struct qd_map_run m = { 0 };
+	int r;
+
+	for (;; d = d->backing) {
+		run.nbytes = qd_min_u64(run.nbytes, d->virtual_size - guest_off);
+		run.layer = d;
+		if (!d->is_qcow2) {
+			r = next_raw(d, guest_off, run.nbytes, &run, err);
+			break;
+		}
+		r = qd_map_get(d->map, guest_off, run.nbytes, &m, err);
+		if (r)
+			break;
+		run.kind = run_kind(m.kind);
+		run.nbytes = m.nbytes;
+		run.host_off = m.host_off;
+		run.entry = m.entry;
+		if (m.kind != QD_MAP_UNALLOCATED || !d->backing || guest_off >= d->backing->virtual_size)
+			break;
+	}
+	if (r)
+		return qd_err_file(err, r, d->path);
+	*ret_run = run;
+	return 0;
+}
+
+/* Cuts what the host itself knows to be a hole off the front of a data run; may leave nothing. */
+static int skip_host_hole(struct qd_disk_run *run, struct qd_err *err)
+{
+	struct qd_io *io = run->layer->data_io;
+	uint64_t data, hole, skip;
+	int r;
+
+	if (run->kind != QD_RUN_DATA || run->nbytes < HOST_HOLE_MIN || !run->layer->is_qcow2)
+		return 0;
+	r = qd_io_next_data(io, run->host_off, &data, &hole, err);
+	if (r)
+		return r;
+	skip = data == hole ? run->nbytes : qd_min_u64(run->nbytes, data - run->host_off);
+	run->guest_off += skip;
+	run->host_off += skip;
+	run->nbytes -= skip;
+	if (run->nbytes && hole > run->host_off)
+		run->nbytes = qd_min_u64(run->nbytes, hole - run->host_off);
+	return 0;
+}
+
+int qd_disk_next_data(const struct qd_disk *disk, uint64_t guest_off, uint64_t max_nbytes,
+		      uint64_t *ret_off, uint64_t *ret_nbytes, struct qd_err *err)
+{
+	uint64_t start = disk->virtual_size, nbytes = 0;
+	struct qd_disk_run run;
+
+	while (guest_off < disk->virtual_size && nbytes < max_nbytes) {
+		bool is_data;
+		int r = qd_disk_next(disk, guest_off, disk->virtual_size, &run, err);
+
+		if (r)
+			return r;
+		guest_off += run.nbytes;
+		is_data = run.kind == QD_RUN_DATA || run.kind == QD_RUN_COMPRESSED;
+		if (is_data) {
+			uint64_t end = run.guest_off + run.nbytes;
+
+			r = skip_host_hole(&run, err);
+			if (r)
+				return qd_err_file(err, r, run.layer->path);
+			is_data = run.nbytes > 0;
+			guest_off = is_data ? run.guest_off + run.nbytes : end;
+		}
+		if (nbytes && (!is_data || run.guest_off != start + nbytes))
+			break;
+		if (is_data) {
+			if (!nbytes)
+				start = run.guest_off;
+			nbytes += run.nbytes;
+		}
+	}
+	*ret_off = start;
+	*ret_nbytes = qd_min_u64(nbytes, max_nbytes);
+	return 0;
+}
