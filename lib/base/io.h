@@ -26,7 +26,8 @@ struct qd_io;
 /*
  * Raw operations: each returns a negative errno on failure, and pread/pwritev the
  * number of bytes moved (at least 1, or 0 for a read at or past the end).
- * Optional members (NULL): punch, zero, next_data, advise.
+ * Optional members (NULL): punch, zero, reserve, next_data, allocated; where the host
+ * does not have one of these it returns -EOPNOTSUPP, and io.c does without.
  */
 struct qd_io_ops {
 	ssize_t (*pread)(struct qd_io *io, void *buf, size_t nbytes, uint64_t off);
@@ -36,7 +37,7 @@ struct qd_io_ops {
 	int (*truncate)(struct qd_io *io, uint64_t nbytes);
 	/* Gives the range back to the host; it reads as zeros afterwards. */
 	int (*punch)(struct qd_io *io, uint64_t off, uint64_t nbytes);
-	/* Makes the range read as zeros, allocated or not. */
+	/* Makes the range read as zeros, allocated or not; the file grows to its end. */
 	int (*zero)(struct qd_io *io, uint64_t off, uint64_t nbytes);
 	/* Reserves host space for the range without changing its content. */
 	int (*reserve)(struct qd_io *io, uint64_t off, uint64_t nbytes);
@@ -95,7 +96,8 @@ int qd_io_reserve(struct qd_io *io, uint64_t off, uint64_t nbytes, struct qd_err
 
 /*
  * The next range at or after off that may hold data.  *ret_data == *ret_hole == size
- * when there is none.  Where the host cannot tell, everything is data.
+ * when there is none.  Where the host cannot tell, everything is data; on a stream up
+ * to INT64_MAX.
  */
 int qd_io_next_data(struct qd_io *io, uint64_t off, uint64_t *ret_data, uint64_t *ret_hole,
 		    struct qd_err *err);

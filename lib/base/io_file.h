@@ -41,18 +41,23 @@ struct qd_file_opts {
  * Opens an existing regular file or block device and takes QEMU's image lock on it
  * (shared when reading, exclusive when writable; lock.h).  The name is a plain path:
  * "a:b" is the file of that name.  A directory, a missing file, a socket and so on are
- * clear errors.  On success the caller owns *ret_io.
+ * clear errors; a block device that is mounted is not opened for writing (QD_E_BUSY).
+ * On success the caller owns *ret_io.
  */
 int qd_io_file_open(const char *path, const struct qd_file_opts *opts, struct qd_io **ret_io,
 		    struct qd_err *err);
 
 /*
  * Standard input (or any readable pipe) as a stream: sequential reads from offset 0.
- * If fd is a regular file it is an ordinary io.  fd stays open after close.
+ * If fd is a regular file or block device it is an ordinary io, without image lock.
+ * fd stays open after close.
  */
 int qd_io_stream_open(int fd, const char *name, struct qd_io **ret_io, struct qd_err *err);
 
-/* Wraps a descriptor that is open already, which the io then owns.  The name is copied. */
+/*
+ * Wraps the open descriptor of a regular file or block device, which on success the io
+ * owns.  The name is copied.
+ */
 int qd_io_file_wrap(int fd, const char *name, enum qd_cache_mode cache, bool writable,
 		    struct qd_io **ret_io, struct qd_err *err);
 

@@ -24,7 +24,7 @@ enum qd_lock_mode { QD_LOCK_SHARED, QD_LOCK_EXCLUSIVE };
 /*
  * QD_E_BUSY when another process stands against it; the message says that the image
  * is in use and, for a shared lock, that --force-share reads it all the same.  File
- * systems without such locks are no error.
+ * systems without such locks are no error.  After an error fd holds no lock.
  */
 int qd_lock_fd(int fd, enum qd_lock_mode mode, struct qd_err *err);
 

@@ -24,10 +24,17 @@ struct qd_newfile;
 int qd_newfile_open(const char *path, enum qd_cache_mode cache, struct qd_newfile **ret_nf,
 		    struct qd_err *err);
 
+/* The same by way of a named temporary file on any file system, so that tests can walk that path. */
+int qd_newfile_open_named(const char *path, enum qd_cache_mode cache, struct qd_newfile **ret_nf,
+			  struct qd_err *err);
+
 /* The file's io, owned by the newfile. */
 struct qd_io *qd_newfile_io(struct qd_newfile *nf);
 
-/* Frees nf in every case; on failure nothing has appeared under the name. */
+/*
+ * Frees nf in every case; on failure nothing has appeared under the name, unless the
+ * very last step failed, the flush of the directory: the message says so.
+ */
 int qd_newfile_commit(struct qd_newfile *nf, struct qd_err *err);
 
 /* Frees nf; NULL is allowed. */

@@ -19,8 +19,6 @@
 #ifndef QD_BASE_PIPELINE_H
 #define QD_BASE_PIPELINE_H
 
-#include <stdint.h>
-
 #include "base/err.h"
 
 struct qd_pipeline_ops {
@@ -37,11 +35,5 @@ struct qd_pipeline_ops {
  */
 int qd_pipeline_run(const struct qd_pipeline_ops *ops, void *ctx, void *const *jobs,
 		    unsigned njobs, unsigned nthreads, struct qd_err *err);
-
-/* Processors this process may use, at least 1. */
-unsigned qd_cpu_count(void);
-
-/* The default of --memory: a quarter of RAM, at most 1 GiB. */
-uint64_t qd_default_memory(void);
 
 #endif

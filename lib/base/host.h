@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the machine offers: the defaults of --threads and --memory.
+ */
+#ifndef QD_BASE_HOST_H
+#define QD_BASE_HOST_H
+
+#include <stdint.h>
+
+/* Processors this process may use, at least 1. */
+unsigned qd_cpu_count(void);
+
+/* The default of --memory: a quarter of RAM, at most 1 GiB. */
+uint64_t qd_default_memory(void);
+
+#endif
