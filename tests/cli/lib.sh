@@ -41,6 +41,9 @@ QD_TOOLS=${QD_TOOLS:-$_top/build/tools}
 # shellcheck disable=SC2034  # for the tests
 QIMG=qemu-img QIO=qemu-io QNBD=qemu-nbd
 ERR=
+# A version manager's wrapper of python3 takes ten times as long to start as python3 itself.
+_python=/usr/bin/python3
+[ -x $_python ] || _python=python3
 
 _dir=$(mktemp -d)
 _at_exit=
@@ -128,7 +131,7 @@ check_clean() {
 _format_of() {
 	case $1 in
 	*.raw) echo raw ;;
-	*) qemu-img info -U --output=json -- "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["format"])' ;;
+	*) qemu-img info -U --output=json -- "$1" | $_python -c 'import json, sys; print(json.load(sys.stdin)["format"])' ;;
 	esac
 }
 
@@ -145,7 +148,7 @@ mkdata() {
 }
 
 distinct() {
-	python3 - "$1" "$2" <<-'END'
+	$_python - "$1" "$2" <<-'END'
 	import sys
 	name, text = sys.argv[1:]
 	unit = {"K": 1 << 10, "M": 1 << 20}.get(text[-1], 1)
@@ -162,7 +165,7 @@ distinct() {
 }
 
 json() {
-	python3 - "$1" "$2" <<-'END'
+	$_python - "$1" "$2" <<-'END'
 	import json, sys
 	name, expr = sys.argv[1:]
 	d = json.load(open(3) if name == "-" else open(name))
