@@ -19,7 +19,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "format/layout.h"
+#include "format/fields.h"
 
 #define ENTRY_FIXED 24u
 #define MIN_ENTRY 32u	/* the fixed part, a name of one byte, padding */
@@ -34,8 +34,8 @@ struct ext_fields {
 	uint32_t reserved;
 };
 
-#define ROW(m, off) QD_LAYOUT_ROW(struct ext_fields, m, off)
-static const struct qd_layout_row ext_rows[] = {
+#define ROW(m, off) QD_FIELDS_ROW(struct ext_fields, m, off)
+static const struct qd_fields_row ext_rows[] = {
 	ROW(ext.count, 0),
 	ROW(reserved, 4),
 	ROW(ext.dir_size, 8),
@@ -43,8 +43,8 @@ static const struct qd_layout_row ext_rows[] = {
 };
 #undef ROW
 
-#define ROW(m, off) QD_LAYOUT_ROW(struct qd_bitmap_entry, m, off)
-static const struct qd_layout_row entry_rows[] = {
+#define ROW(m, off) QD_FIELDS_ROW(struct qd_bitmap_entry, m, off)
+static const struct qd_fields_row entry_rows[] = {
 	ROW(table_off, 0),
 	ROW(table_entries, 8),
 	ROW(flags, 12),
@@ -55,8 +55,8 @@ static const struct qd_layout_row entry_rows[] = {
 };
 #undef ROW
 
-const struct qd_layout qd_bitmap_ext_layout = QD_LAYOUT(ext_rows);
-const struct qd_layout qd_bitmap_entry_layout = QD_LAYOUT(entry_rows);
+const struct qd_fields qd_bitmap_ext_fields = QD_FIELDS(ext_rows);
+const struct qd_fields qd_bitmap_entry_fields = QD_FIELDS(entry_rows);
 
 static int check_ext(const struct ext_fields *f, struct qd_err *err)
 {
@@ -89,7 +89,7 @@ int qd_bitmap_ext_decode(const uint8_t *buf, size_t nbytes, struct qd_bitmap_ext
 
 	if (nbytes != QD_BITMAP_EXT_SIZE)
 		return qd_err_set(err, QD_E_CORRUPT, "bitmaps extension: length is %zu, expected 24", nbytes);
-	qd_layout_decode(&qd_bitmap_ext_layout, buf, nbytes, &f);
+	qd_fields_decode(&qd_bitmap_ext_fields, buf, nbytes, &f);
 	rc = check_ext(&f, err);
 	if (rc < 0)
 		return rc;
@@ -101,7 +101,7 @@ void qd_bitmap_ext_encode(const struct qd_bitmap_ext *ext, uint8_t buf[QD_BITMAP
 {
 	struct ext_fields f = { .ext = *ext };
 
-	qd_layout_encode(&qd_bitmap_ext_layout, &f, buf, QD_BITMAP_EXT_SIZE);
+	qd_fields_encode(&qd_bitmap_ext_fields, &f, buf, QD_BITMAP_EXT_SIZE);
 }
 
 static int check_table(const struct qd_bitmap_entry *e, struct qd_err *err)
@@ -143,7 +143,7 @@ int qd_bitmap_entry_decode(const uint8_t *buf, size_t nbytes, struct qd_bitmap_e
 	if (nbytes < ENTRY_FIXED)
 		return qd_err_set(err, QD_E_CORRUPT,
 				  "bitmap: %zu bytes left in the directory, expected at least 24", nbytes);
-	qd_layout_decode(&qd_bitmap_entry_layout, buf, ENTRY_FIXED, &e);
+	qd_fields_decode(&qd_bitmap_entry_fields, buf, ENTRY_FIXED, &e);
 	len = qd_align_up((uint64_t)ENTRY_FIXED + e.extra_len + e.name_len, 8);
 	if (len > nbytes)
 		return qd_err_set(err, QD_E_CORRUPT, "bitmap: directory entry has %" PRIu64
@@ -169,7 +169,7 @@ size_t qd_bitmap_entry_encode(const struct qd_bitmap_entry *e, uint8_t *buf)
 
 	assert(e->extra_len == 0 || e->extra);
 	memset(buf, 0, size);
-	qd_layout_encode(&qd_bitmap_entry_layout, e, buf, ENTRY_FIXED);
+	qd_fields_encode(&qd_bitmap_entry_fields, e, buf, ENTRY_FIXED);
 	if (e->extra_len)
 		memcpy(buf + ENTRY_FIXED, e->extra, e->extra_len);
 	if (e->name_len)

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "format/layout.h"
+#include "format/fields.h"
 
 #define QD_BITMAP_EXT_SIZE 24u
 #define QD_BITMAP_MAX 65535u			/* QEMU's limit on the number of bitmaps */
@@ -42,8 +42,8 @@ struct qd_bitmap_entry {
 #define QD_BITMAP_ENTRY_ONES (1ull << 0)
 #define QD_BITMAP_ENTRY_RESERVED 0xff000000000001feull
 
-extern const struct qd_layout qd_bitmap_ext_layout;
-extern const struct qd_layout qd_bitmap_entry_layout;
+extern const struct qd_fields qd_bitmap_ext_fields;
+extern const struct qd_fields qd_bitmap_entry_fields;
 
 int qd_bitmap_ext_decode(const uint8_t *buf, size_t nbytes, struct qd_bitmap_ext *ret_ext,
 			 struct qd_err *err);

@@ -23,10 +23,10 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "format/layout.h"
+#include "format/fields.h"
 
-#define ROW(m, off) QD_LAYOUT_ROW(struct qd_header, m, off)
-static const struct qd_layout_row header_rows[] = {
+#define ROW(m, off) QD_FIELDS_ROW(struct qd_header, m, off)
+static const struct qd_fields_row header_rows[] = {
 	ROW(version, 4),
 	ROW(backing_name_off, 8),
 	ROW(backing_name_len, 16),
@@ -48,7 +48,7 @@ static const struct qd_layout_row header_rows[] = {
 };
 #undef ROW
 
-const struct qd_layout qd_header_layout = QD_LAYOUT(header_rows);
+const struct qd_fields qd_header_fields = QD_FIELDS(header_rows);
 
 static int check_version(uint32_t version, struct qd_err *err)
 {
@@ -74,7 +74,7 @@ int qd_header_decode_raw(const uint8_t *buf, size_t nbytes, struct qd_header *re
 	if (nbytes < known)
 		return qd_err_set(err, QD_E_CORRUPT, "header: %zu bytes present, expected at least %zu",
 				  nbytes, known);
-	qd_layout_decode(&qd_header_layout, buf, known, &h);
+	qd_fields_decode(&qd_header_fields, buf, known, &h);
 	if (check_version(h.version, err) < 0)
 		return QD_E_UNSUPPORTED;
 	if (h.version >= 3) {
@@ -82,9 +82,9 @@ int qd_header_decode_raw(const uint8_t *buf, size_t nbytes, struct qd_header *re
 		if (nbytes < known)
 			return qd_err_set(err, QD_E_CORRUPT,
 					  "header: %zu bytes present, expected at least %zu", nbytes, known);
-		qd_layout_decode(&qd_header_layout, buf, known, &h);
+		qd_fields_decode(&qd_header_fields, buf, known, &h);
 		if (h.header_length > known)
-			qd_layout_decode(&qd_header_layout, buf, qd_min_u64(nbytes, h.header_length), &h);
+			qd_fields_decode(&qd_header_fields, buf, qd_min_u64(nbytes, h.header_length), &h);
 	}
 	*ret_header = h;
 	return 0;
@@ -297,7 +297,7 @@ size_t qd_header_encode(const struct qd_header *h, uint8_t *buf)
 	assert(h->header_length >= (h->version == 2 ? QD_HEADER_V2_SIZE : QD_HEADER_V3_SIZE));
 	memset(buf, 0, h->header_length);
 	qd_put_be32(buf, QD_MAGIC);
-	qd_layout_encode(&qd_header_layout, h, buf, h->header_length);
+	qd_fields_encode(&qd_header_fields, h, buf, h->header_length);
 	return h->header_length;
 }
 

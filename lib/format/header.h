@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "format/layout.h"
+#include "format/fields.h"
 
 #define QD_MAGIC 0x514649fbu		/* "QFI\xfb" */
 #define QD_HEADER_V2_SIZE 72u
@@ -99,7 +99,7 @@ bool qd_header_is_qcow2(const uint8_t *buf, size_t nbytes);
 size_t qd_header_encode(const struct qd_header *h, uint8_t *buf);
 
 /* The rows of the header, magic excepted. */
-extern const struct qd_layout qd_header_layout;
+extern const struct qd_fields qd_header_fields;
 
 /* Offsets of single members, for writes that switch one of them. */
 #define QD_HEADER_OFF_L1_ENTRIES 36u

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "format/layout.h"
+#include "format/fields.h"
 
 #define EXTRA_KNOWN 24u
 #define ROWS_SIZE (QD_SNAPSHOT_FIXED + EXTRA_KNOWN)
@@ -29,8 +29,8 @@ struct snapshot_fields {
 	uint32_t vm_state_size_32;
 };
 
-#define ROW(m, off) QD_LAYOUT_ROW(struct snapshot_fields, m, off)
-static const struct qd_layout_row snapshot_rows[] = {
+#define ROW(m, off) QD_FIELDS_ROW(struct snapshot_fields, m, off)
+static const struct qd_fields_row snapshot_rows[] = {
 	ROW(e.l1_off, 0),
 	ROW(e.l1_entries, 8),
 	ROW(e.id_len, 12),
@@ -46,7 +46,7 @@ static const struct qd_layout_row snapshot_rows[] = {
 };
 #undef ROW
 
-const struct qd_layout qd_snapshot_layout = QD_LAYOUT(snapshot_rows);
+const struct qd_fields qd_snapshot_fields = QD_FIELDS(snapshot_rows);
 
 int qd_snapshot_decode(const uint8_t *buf, size_t nbytes, uint64_t default_size,
 		       struct qd_snapshot_entry *ret_entry, size_t *ret_nbytes, struct qd_err *err)
@@ -57,7 +57,7 @@ int qd_snapshot_decode(const uint8_t *buf, size_t nbytes, uint64_t default_size,
 	if (nbytes < QD_SNAPSHOT_FIXED)
 		return qd_err_set(err, QD_E_CORRUPT, "snapshot entry: %zu bytes left, expected at least 40",
 				  nbytes);
-	qd_layout_decode(&qd_snapshot_layout, buf, QD_SNAPSHOT_FIXED, &f);
+	qd_fields_decode(&qd_snapshot_fields, buf, QD_SNAPSHOT_FIXED, &f);
 	if (f.e.extra_len > QD_SNAPSHOT_MAX_EXTRA)
 		return qd_err_set(err, QD_E_CORRUPT, "snapshot entry: extra data has %" PRIu32
 				  " bytes, expected at most 1024", f.e.extra_len);
@@ -66,7 +66,7 @@ int qd_snapshot_decode(const uint8_t *buf, size_t nbytes, uint64_t default_size,
 		return qd_err_set(err, QD_E_CORRUPT, "snapshot entry: length is %zu, expected at most %zu",
 				  len, nbytes);
 	f.e.vm_state_size = f.vm_state_size_32;
-	qd_layout_decode(&qd_snapshot_layout, buf, QD_SNAPSHOT_FIXED + (size_t)f.e.extra_len, &f);
+	qd_fields_decode(&qd_snapshot_fields, buf, QD_SNAPSHOT_FIXED + (size_t)f.e.extra_len, &f);
 	f.e.extra = buf + QD_SNAPSHOT_FIXED;
 	f.e.id = (const char *)f.e.extra + f.e.extra_len;
 	f.e.name = f.e.id + f.e.id_len;
@@ -95,7 +95,7 @@ size_t qd_snapshot_encode(const struct qd_snapshot_entry *e, uint8_t *buf)
 
 	f.e.extra_len = extra_on_disk(e);
 	memset(buf, 0, size);
-	qd_layout_encode(&qd_snapshot_layout, &f, buf, ROWS_SIZE);
+	qd_fields_encode(&qd_snapshot_fields, &f, buf, ROWS_SIZE);
 	if (f.e.extra_len > EXTRA_KNOWN) {
 		memcpy(p, e->extra + EXTRA_KNOWN, f.e.extra_len - EXTRA_KNOWN);
 		p += f.e.extra_len - EXTRA_KNOWN;

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "format/layout.h"
+#include "format/fields.h"
 
 #define QD_SNAPSHOT_FIXED 40u			/* bytes before the extra data */
 #define QD_SNAPSHOT_MAX_EXTRA 1024u		/* QEMU's limit */
@@ -34,7 +34,7 @@ struct qd_snapshot_entry {
 };
 
 /* The rows of the fixed part and the 24 bytes of known extra data. */
-extern const struct qd_layout qd_snapshot_layout;
+extern const struct qd_fields qd_snapshot_fields;
 
 /*
  * Decodes the entry at the start of buf.  *ret_nbytes is its length on disk with

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Layouts: a big-endian structure described once, as rows of (member, byte offset).
+ * Fields: a big-endian structure described once, as rows of (member, byte offset).
  *
  * The width of a field on disk is the width of the member that holds it, so a row
  * cannot contradict the struct.  The same rows drive decoding, encoding and the unit
@@ -10,8 +10,8 @@
  *
  * What the values mean and which are allowed is left to the owner of the rows.
  */
-#ifndef QD_FORMAT_LAYOUT_H
-#define QD_FORMAT_LAYOUT_H
+#ifndef QD_FORMAT_FIELDS_H
+#define QD_FORMAT_FIELDS_H
 
 #include <assert.h>
 #include <stddef.h>
@@ -20,24 +20,24 @@
 
 #include "base/bytes.h"
 
-struct qd_layout_row {
+struct qd_fields_row {
 	const char *name;
 	uint16_t off;		/* byte in the structure on disk */
 	uint16_t member;	/* byte in the struct in memory */
 	uint8_t width;		/* bytes: 1, 2, 4 or 8, both on disk and in memory */
 };
 
-struct qd_layout {
-	const struct qd_layout_row *rows;	/* by ascending off */
+struct qd_fields {
+	const struct qd_fields_row *rows;	/* by ascending off */
 	size_t count;
 };
 
-#define QD_LAYOUT_ROW(type, m, disk_off) \
+#define QD_FIELDS_ROW(type, m, disk_off) \
 	{ .name = #m, .off = (disk_off), .member = offsetof(type, m), .width = sizeof(((type *)0)->m) }
 
-#define QD_LAYOUT(row_array) { .rows = (row_array), .count = sizeof(row_array) / sizeof((row_array)[0]) }
+#define QD_FIELDS(row_array) { .rows = (row_array), .count = sizeof(row_array) / sizeof((row_array)[0]) }
 
-static inline void qd_layout_load(const struct qd_layout_row *r, const uint8_t *p, uint8_t *member)
+static inline void qd_fields_load(const struct qd_fields_row *r, const uint8_t *p, uint8_t *member)
 {
 	uint16_t v16;
 	uint32_t v32;
@@ -62,7 +62,7 @@ static inline void qd_layout_load(const struct qd_layout_row *r, const uint8_t *
 	}
 }
 
-static inline void qd_layout_store(const struct qd_layout_row *r, const uint8_t *member, uint8_t *p)
+static inline void qd_fields_store(const struct qd_fields_row *r, const uint8_t *member, uint8_t *p)
 {
 	uint16_t v16;
 	uint32_t v32;
@@ -88,24 +88,24 @@ static inline void qd_layout_store(const struct qd_layout_row *r, const uint8_t 
 }
 
 /* Sets the members whose rows end within the nbytes of buf; the others keep their value. */
-static inline void qd_layout_decode(const struct qd_layout *l, const uint8_t *buf, size_t nbytes, void *obj)
+static inline void qd_fields_decode(const struct qd_fields *l, const uint8_t *buf, size_t nbytes, void *obj)
 {
 	for (size_t i = 0; i < l->count; i++) {
-		const struct qd_layout_row *r = &l->rows[i];
+		const struct qd_fields_row *r = &l->rows[i];
 
 		if ((size_t)r->off + r->width <= nbytes)
-			qd_layout_load(r, buf + r->off, (uint8_t *)obj + r->member);
+			qd_fields_load(r, buf + r->off, (uint8_t *)obj + r->member);
 	}
 }
 
 /* Stores the members whose rows end within nbytes; other bytes of buf are left alone. */
-static inline void qd_layout_encode(const struct qd_layout *l, const void *obj, uint8_t *buf, size_t nbytes)
+static inline void qd_fields_encode(const struct qd_fields *l, const void *obj, uint8_t *buf, size_t nbytes)
 {
 	for (size_t i = 0; i < l->count; i++) {
-		const struct qd_layout_row *r = &l->rows[i];
+		const struct qd_fields_row *r = &l->rows[i];
 
 		if ((size_t)r->off + r->width <= nbytes)
-			qd_layout_store(r, (const uint8_t *)obj + r->member, buf + r->off);
+			qd_fields_store(r, (const uint8_t *)obj + r->member, buf + r->off);
 	}
 }
 
