@@ -100,6 +100,7 @@ esac
 command="apt-get update && apt-get install -y --no-install-recommends$missing"
 
 if [ -n "$print_only" ] || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+	[ "$purpose" != build ] || purpose=all
 	echo "Something is missing that 'make $purpose' needs.  As root, on Debian or Ubuntu, run:"
 	echo
 	echo "    $command"
