@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qdedup convert SOURCE TARGET: from the command line to struct qd_convert_opts, and
+ * from struct qd_convert_result to two lines or JSON.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd.h"
+#include "ops/convert.h"
+
+enum {
+	OPT_COMPRESS_LEVEL = 256,
+	OPT_NO_DEDUP,
+	OPT_NO_PIN,
+	OPT_NO_INDEX,
+	OPT_INDEX,
+	OPT_HASH,
+	OPT_TRUST_HASH,
+	OPT_MAX_SHARE,
+	OPT_BITMAPS,
+};
+
+static const struct poptOption image_options[] = {
+	{ NULL, 'o', POPT_ARG_STRING, NULL, 'o', "options of the new image; '-o help' lists them", "NAME=VALUE,..." },
+	{ NULL, 'c', POPT_ARG_NONE, NULL, 'c', "compress", NULL },
+	{ "compress-level", '\0', POPT_ARG_STRING, NULL, OPT_COMPRESS_LEVEL, "1 (fast) to 9 (small); default: 3", "N" },
+	{ NULL, 'B', POPT_ARG_STRING, NULL, 'B', "backing file of the new image, which then holds only what differs", "BACKING" },
+	{ NULL, 'F', POPT_ARG_STRING, NULL, 'F', "format of the backing file", "raw|qcow2" },
+	{ NULL, 'S', POPT_ARG_STRING, NULL, 'S', "raw target: zeros of this length become a hole; 0: no holes", "SIZE" },
+	{ NULL, 'n', POPT_ARG_NONE, NULL, 'n', "write into the existing target, do not create it", NULL },
+	{ NULL, 'l', POPT_ARG_STRING, NULL, 'l', "convert this internal snapshot (ID or name)", "SNAPSHOT" },
+	{ "bitmaps", '\0', POPT_ARG_NONE, NULL, OPT_BITMAPS, "copy persistent bitmaps", NULL },
+	POPT_TABLEEND
+};
+
+static const struct poptOption dedup_options[] = {
+	{ "no-dedup", '\0', POPT_ARG_NONE, NULL, OPT_NO_DEDUP, "store every cluster, equal or not", NULL },
+	{ "no-pin", '\0', POPT_ARG_NONE, NULL, OPT_NO_PIN,
+	  "no pin snapshot: for images that are never written again", NULL },
+	{ "no-index", '\0', POPT_ARG_NONE, NULL, OPT_NO_INDEX, "do not store the hash table", NULL },
+	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "store the hash table in this file (not available yet)", "FILE" },
+	{ "hash", '\0', POPT_ARG_STRING, NULL, OPT_HASH,
+	  "xxh128 (default), sha256, sha512-256, sha3-256, blake2b", "ALG" },
+	{ "trust-hash", '\0', POPT_ARG_NONE, NULL, OPT_TRUST_HASH, "share on equal hash without comparing bytes", NULL },
+	{ "max-share", '\0', POPT_ARG_STRING, NULL, OPT_MAX_SHARE,
+	  "references to one cluster at most (default: half of what refcount_bits counts)", "N" },
+	POPT_TABLEEND
+};
+
+static const struct poptOption table[] = {
+	OPTIONS_GROUP(options_source, "Source:"),
+	OPTIONS_INCLUDE(options_source_cache),
+	OPTIONS_GROUP(options_target, "Target:"),
+	OPTIONS_INCLUDE(image_options),
+	OPTIONS_GROUP(dedup_options, "Deduplication:"),
+	OPTIONS_GROUP(options_resources, "Resources:"),
+	OPTIONS_GROUP(options_progress, "Output:"),
+	OPTIONS_INCLUDE(options_output),
+	OPTIONS_INCLUDE(options_common),
+	POPT_TABLEEND
+};
+
+static int print_layout_help(void)
+{
+	printf("Options of a new qcow2 image (-o NAME=VALUE,...; a comma in a value is written ,,):\n");
+	for (const struct qd_layout_help *row = qd_layout_help(); row->name; row++)
+		printf("  %-18s %s\n", row->name, row->text);
+	return OPTIONS_DONE;
+}
+
+static int set_compress_level(struct qd_convert_opts *c, const char *text, struct qd_err *err)
+{
+	uint64_t level;
+	int rc = qd_number_parse(text, "compression level", 1, 9, &level, err);
+
+	if (rc == 0)
+		c->compress_level = (int)level;
+	return rc;
+}
+
+static int set_layout_text(char **member, const char *text, struct qd_err *err)
+{
+	char *copy = strdup(text);
+
+	if (!copy)
+		return qd_err_nomem(err, "options");
+	free(*member);
+	*member = copy;
+	return 0;
+}
+
+static int handle(void *ctx, int val, const char *text, struct qd_err *err)
+{
+	struct qd_convert_opts *c = ctx;
+
+	switch (val) {
+	case 'o':
+		if (strcmp(text, "help") == 0 || strcmp(text, "?") == 0)
+			return print_layout_help();
+		return qd_layout_parse(&c->layout, text, err);
+	case 'c':
+		c->compress = true;
+		return 0;
+	case OPT_COMPRESS_LEVEL:
+		return set_compress_level(c, text, err);
+	case 'B':
+		return set_layout_text(&c->layout.backing_file, text, err);
+	case 'F':
+		return set_layout_text(&c->layout.backing_fmt, text, err);
+	case 'S':
+		c->sparse_given = true;
+		return qd_size_parse(text, &c->sparse_size, err);
+	case 'n':
+		c->no_create = true;
+		return 0;
+	case 'l':
+		c->snapshot = text;
+		return 0;
+	case OPT_BITMAPS:
+		c->bitmaps = true;
+		return 0;
+	case OPT_NO_DEDUP:
+		c->no_dedup = true;
+		return 0;
+	case OPT_NO_PIN:
+		c->no_pin = true;
+		return 0;
+	case OPT_NO_INDEX:
+		return 0;
+	case OPT_INDEX:
+		return qd_err_set(err, QD_E_UNSUPPORTED, "a hash table beside the image is not available in this version");
+	case OPT_HASH:
+		c->hash = text;
+		return 0;
+	case OPT_TRUST_HASH:
+		c->trust_hash = true;
+		return 0;
+	case OPT_MAX_SHARE:
+		return qd_number_parse(text, "number of references", 1, INT64_MAX, &c->max_share, err);
+	default:
+		return qd_err_set(err, QD_E_INVALID, "option number %d is not handled", val);
+	}
+}
+
+static void take_shared(struct qd_convert_opts *c, const struct options *o)
+{
+	c->source = o->args[0];
+	c->target = o->args[1];
+	c->source_format = o->source_format;
+	c->target_format = o->target_format;
+	c->source_cache = o->source_cache;
+	c->target_cache = o->target_cache;
+	c->force_share = o->force_share;
+	c->untrusted = o->untrusted;
+	c->threads = o->threads;
+	c->memory = o->memory;
+	c->tmpdir = o->tmpdir;
+}
+
+static uint64_t saved_bytes(const struct qd_convert_result *r)
+{
+	return r->guest_clusters > r->data_clusters ? (r->guest_clusters - r->data_clusters) * r->cluster_size : 0;
+}
+
+static int print_json(const struct qd_convert_result *r)
+{
+	json_t *root = json_object();
+
+	if (root && output_set(root, "target-format", json_string(r->target_format)) &&
+	    output_set_u64(root, "virtual-size", r->virtual_size) &&
+	    output_set_u64(root, "cluster-size", r->cluster_size) &&
+	    output_set_u64(root, "guest-clusters", r->guest_clusters) &&
+	    output_set_u64(root, "data-clusters", r->data_clusters) &&
+	    output_set_u64(root, "shared-clusters", r->shared_clusters) &&
+	    output_set_u64(root, "saved-bytes", saved_bytes(r)) &&
+	    output_set_u64(root, "file-size", r->file_size))
+		return output_json(root);
+	json_decref(root);
+	return output_json(NULL);
+}
+
+static void print_human(const struct qd_convert_opts *c, const struct qd_convert_result *r)
+{
+	char virtual_size[QD_SIZE_TEXT], file_size[QD_SIZE_TEXT], cluster_size[QD_SIZE_TEXT], saved[QD_SIZE_TEXT];
+
+	qd_size_format(r->virtual_size, virtual_size, sizeof(virtual_size));
+	qd_size_format(r->file_size, file_size, sizeof(file_size));
+	text_put(stdout, c->target);
+	printf(": %s, %s of guest disk in a file of %s\n", r->target_format, virtual_size, file_size);
+	if (r->cluster_size == 0 || c->no_dedup)
+		return;
+	qd_size_format(r->cluster_size, cluster_size, sizeof(cluster_size));
+	qd_size_format(saved_bytes(r), saved, sizeof(saved));
+	printf("%" PRIu64 " clusters of %s hold data, %" PRIu64 " are stored, %" PRIu64
+	       " of them shared: %s (%.1f %%) saved by deduplication\n",
+	       r->guest_clusters, cluster_size, r->data_clusters, r->shared_clusters, saved,
+	       r->guest_clusters ? (double)(r->guest_clusters - r->data_clusters) * 100.0 / (double)r->guest_clusters
+				 : 0.0);
+}
+
+static int convert(struct qd_convert_opts *c, const struct options *o)
+{
+	struct qd_convert_result result = { .target_format = NULL };
+	struct qd_err err = { .code = 0 };
+	struct progress progress;
+	int rc;
+
+	take_shared(c, o);
+	if (o->json && strcmp(c->target, "-") == 0)
+		return report_usage("--output=json: standard output is taken by the image");
+	progress_start(&progress, o, "convert");
+	rc = qd_convert(c, &progress.lib, &result, &err);
+	progress_stop(&progress, rc == 0);
+	if (rc)
+		return report_error(&err);
+	if (result.bitmaps_left && !o->quiet)
+		report_note(c->source, "%" PRIu32 " persistent bitmaps were not copied%s", result.bitmaps_left,
+			    c->bitmaps ? "" : "; --bitmaps copies them");
+	if (o->json)
+		return print_json(&result);
+	if (!o->quiet && strcmp(c->target, "-") != 0)
+		print_human(c, &result);
+	return 0;
+}
+
+int cmd_convert(int argc, char **argv)
+{
+	static const struct cmd_syntax syntax = {
+		.table = table,
+		.arguments = "SOURCE TARGET",
+		.min_args = 2,
+		.max_args = 2,
+		.handle = handle,
+	};
+	struct qd_convert_opts c = { .source = NULL };
+	struct options o;
+	int status;
+
+	qd_layout_init(&c.layout);
+	status = options_parse(&o, &syntax, argc, argv, &c);
+	if (status == OPTIONS_GO)
+		status = convert(&c, &o);
+	options_free(&o);
+	qd_layout_free(&c.layout);
+	return status;
+}

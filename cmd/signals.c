@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Signals set flags; the operation sees them through the progress callback, cleans up
+ * and returns, and the process exits 128 + signal.
+ *
+ *	SIGINT SIGTERM SIGHUP   stop; the same again a second later or more: stop dead
+ *	SIGPIPE                 stop; the write that met it fails with EPIPE as well
+ *	SIGUSR1                 one line of progress
+ *
+ * "A second later", because timeout(1) and others send a signal to the process and at
+ * once again to its group.  What was ignored from the start (nohup) stays ignored,
+ * except SIGPIPE, which some callers leave ignored by accident.
+ */
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+#include "cmd.h"
+
+static atomic_int caught;
+static atomic_bool usr1;
+static atomic_llong caught_at;		/* monotonic milliseconds */
+
+static long long now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (long long)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static void on_usr1(int signo)
+{
+	(void)signo;
+	atomic_store(&usr1, true);
+}
+
+static void on_stop(int signo)
+{
+	int none = 0;
+
+	if (atomic_compare_exchange_strong(&caught, &none, signo)) {
+		atomic_store(&caught_at, now_ms());
+	} else if (signo != SIGPIPE && now_ms() - atomic_load(&caught_at) >= 1000) {
+		signal(signo, SIG_DFL);
+		raise(signo);
+	}
+}
+
+static void watch(int signo, void (*handler)(int), bool even_if_ignored)
+{
+	struct sigaction sa, old;
+
+	if (!even_if_ignored && sigaction(signo, NULL, &old) == 0 && old.sa_handler == SIG_IGN)
+		return;
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = handler;
+	sigemptyset(&sa.sa_mask);
+	sigaction(signo, &sa, NULL);
+}
+
+void signals_init(void)
+{
+	watch(SIGINT, on_stop, false);
+	watch(SIGTERM, on_stop, false);
+	watch(SIGHUP, on_stop, false);
+	watch(SIGPIPE, on_stop, true);
+	watch(SIGUSR1, on_usr1, true);
+}
+
+int signals_caught(void)
+{
+	return atomic_load(&caught);
+}
+
+bool signals_take_usr1(void)
+{
+	return atomic_exchange(&usr1, false);
+}
+
+const char *signals_name(int signo)
+{
+	switch (signo) {
+	case SIGINT:
+		return "SIGINT";
+	case SIGTERM:
+		return "SIGTERM";
+	case SIGHUP:
+		return "SIGHUP";
+	case SIGPIPE:
+		return "SIGPIPE (a pipe that is written to was closed)";
+	default:
+		return "a signal";
+	}
+}
