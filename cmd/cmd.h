@@ -108,6 +108,12 @@ const char *signals_name(int signo);
 /* True once for each SIGUSR1. */
 bool signals_take_usr1(void);
 
+/*
+ * For commands whose operation may wait on a pipe (fd 0 or 1): after a signal that asks
+ * to stop, the wait and every later transfer on fd fail with EBADF.
+ */
+void signals_release(int fd);
+
 /* ---- options (options.c) ---- */
 
 struct options {
@@ -130,7 +136,7 @@ struct options {
 	size_t ntexts;
 };
 
-/* Shared groups: rows { NULL, '\0', POPT_ARG_INCLUDE_TABLE, OPTIONS_x, 0, "Title:", NULL }. */
+/* Shared groups, put into a table with OPTIONS_GROUP(group, "Title:") or OPTIONS_INCLUDE(group). */
 extern const struct poptOption options_common[];	/* -h, -q: every command */
 extern const struct poptOption options_output[];	/* --output */
 extern const struct poptOption options_source[];	/* -f, -U, --untrusted */
@@ -139,7 +145,7 @@ extern const struct poptOption options_target[];	/* -O, -t */
 extern const struct poptOption options_progress[];	/* -p, --progress-fd */
 extern const struct poptOption options_resources[];	/* --threads, --memory */
 
-#define OPTIONS_INCLUDE(group) { NULL, '\0', POPT_ARG_INCLUDE_TABLE, (void *)(uintptr_t)(group), 0, NULL, NULL }
+#define OPTIONS_INCLUDE(group) OPTIONS_GROUP(group, NULL)
 #define OPTIONS_GROUP(group, title) \
 	{ NULL, '\0', POPT_ARG_INCLUDE_TABLE, (void *)(uintptr_t)(group), 0, (title), NULL }
 
@@ -172,7 +178,6 @@ struct progress {
 	bool wanted;			/* -p */
 	bool terminal;			/* a live line on stderr */
 	int fd;				/* --progress-fd; -1: none */
-	bool started;			/* something was drawn: the end is drawn too */
 	uint64_t current;
 	uint64_t total;
 	double begun;			/* seconds on the monotonic clock, like the rest */

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd.h"
 #include "ops/convert.h"
@@ -23,12 +24,16 @@ enum {
 };
 
 static const struct poptOption image_options[] = {
-	{ NULL, 'o', POPT_ARG_STRING, NULL, 'o', "options of the new image; '-o help' lists them", "NAME=VALUE,..." },
+	{ NULL, 'o', POPT_ARG_STRING, NULL, 'o',
+	  "options of the new image; '-o help' lists them", "NAME=VALUE,..." },
 	{ NULL, 'c', POPT_ARG_NONE, NULL, 'c', "compress", NULL },
-	{ "compress-level", '\0', POPT_ARG_STRING, NULL, OPT_COMPRESS_LEVEL, "1 (fast) to 9 (small); default: 3", "N" },
-	{ NULL, 'B', POPT_ARG_STRING, NULL, 'B', "backing file of the new image, which then holds only what differs", "BACKING" },
+	{ "compress-level", '\0', POPT_ARG_STRING, NULL, OPT_COMPRESS_LEVEL,
+	  "1 (fast) to 9 (small); default: 3", "N" },
+	{ NULL, 'B', POPT_ARG_STRING, NULL, 'B',
+	  "backing file of the new image, which then holds only what differs", "BACKING" },
 	{ NULL, 'F', POPT_ARG_STRING, NULL, 'F', "format of the backing file", "raw|qcow2" },
-	{ NULL, 'S', POPT_ARG_STRING, NULL, 'S', "raw target: zeros of this length become a hole; 0: no holes", "SIZE" },
+	{ NULL, 'S', POPT_ARG_STRING, NULL, 'S',
+	  "raw target: zeros of this length become a hole; 0: no holes", "SIZE" },
 	{ NULL, 'n', POPT_ARG_NONE, NULL, 'n', "write into the existing target, do not create it", NULL },
 	{ NULL, 'l', POPT_ARG_STRING, NULL, 'l', "convert this internal snapshot (ID or name)", "SNAPSHOT" },
 	{ "bitmaps", '\0', POPT_ARG_NONE, NULL, OPT_BITMAPS, "copy persistent bitmaps", NULL },
@@ -40,10 +45,12 @@ static const struct poptOption dedup_options[] = {
 	{ "no-pin", '\0', POPT_ARG_NONE, NULL, OPT_NO_PIN,
 	  "no pin snapshot: for images that are never written again", NULL },
 	{ "no-index", '\0', POPT_ARG_NONE, NULL, OPT_NO_INDEX, "do not store the hash table", NULL },
-	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "store the hash table in this file (not available yet)", "FILE" },
+	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX,
+	  "store the hash table in this file (not available yet)", "FILE" },
 	{ "hash", '\0', POPT_ARG_STRING, NULL, OPT_HASH,
 	  "xxh128 (default), sha256, sha512-256, sha3-256, blake2b", "ALG" },
-	{ "trust-hash", '\0', POPT_ARG_NONE, NULL, OPT_TRUST_HASH, "share on equal hash without comparing bytes", NULL },
+	{ "trust-hash", '\0', POPT_ARG_NONE, NULL, OPT_TRUST_HASH,
+	  "share on equal hash without comparing bytes", NULL },
 	{ "max-share", '\0', POPT_ARG_STRING, NULL, OPT_MAX_SHARE,
 	  "references to one cluster at most (default: half of what refcount_bits counts)", "N" },
 	POPT_TABLEEND
@@ -66,7 +73,8 @@ static int print_layout_help(void)
 {
 	printf("Options of a new qcow2 image (-o NAME=VALUE,...; a comma in a value is written ,,):\n");
 	for (const struct qd_layout_help *row = qd_layout_help(); row->name; row++)
-		printf("  %-18s %s\n", row->name, row->text);
+		if (strcmp(row->name, "size") != 0)	/* the source decides */
+			printf("  %-18s %s\n", row->name, row->text);
 	return OPTIONS_DONE;
 }
 
@@ -130,7 +138,8 @@ static int handle(void *ctx, int val, const char *text, struct qd_err *err)
 	case OPT_NO_INDEX:
 		return 0;
 	case OPT_INDEX:
-		return qd_err_set(err, QD_E_UNSUPPORTED, "a hash table beside the image is not available in this version");
+		return qd_err_set(err, QD_E_UNSUPPORTED,
+				  "a hash table beside the image is not available in this version");
 	case OPT_HASH:
 		c->hash = text;
 		return 0;
@@ -161,7 +170,9 @@ static void take_shared(struct qd_convert_opts *c, const struct options *o)
 
 static uint64_t saved_bytes(const struct qd_convert_result *r)
 {
-	return r->guest_clusters > r->data_clusters ? (r->guest_clusters - r->data_clusters) * r->cluster_size : 0;
+	if (r->guest_clusters <= r->data_clusters)
+		return 0;
+	return (r->guest_clusters - r->data_clusters) * r->cluster_size;
 }
 
 static int print_json(const struct qd_convert_result *r)
@@ -183,7 +194,10 @@ static int print_json(const struct qd_convert_result *r)
 
 static void print_human(const struct qd_convert_opts *c, const struct qd_convert_result *r)
 {
-	char virtual_size[QD_SIZE_TEXT], file_size[QD_SIZE_TEXT], cluster_size[QD_SIZE_TEXT], saved[QD_SIZE_TEXT];
+	char virtual_size[QD_SIZE_TEXT], file_size[QD_SIZE_TEXT];
+	char cluster_size[QD_SIZE_TEXT], saved[QD_SIZE_TEXT];
+	uint64_t nbytes = saved_bytes(r);
+	double percent = 0;
 
 	qd_size_format(r->virtual_size, virtual_size, sizeof(virtual_size));
 	qd_size_format(r->file_size, file_size, sizeof(file_size));
@@ -191,13 +205,13 @@ static void print_human(const struct qd_convert_opts *c, const struct qd_convert
 	printf(": %s, %s of guest disk in a file of %s\n", r->target_format, virtual_size, file_size);
 	if (r->cluster_size == 0 || c->no_dedup)
 		return;
+	if (nbytes > 0)
+		percent = (double)nbytes / (double)r->cluster_size * 100.0 / (double)r->guest_clusters;
 	qd_size_format(r->cluster_size, cluster_size, sizeof(cluster_size));
-	qd_size_format(saved_bytes(r), saved, sizeof(saved));
+	qd_size_format(nbytes, saved, sizeof(saved));
 	printf("%" PRIu64 " clusters of %s hold data, %" PRIu64 " are stored, %" PRIu64
 	       " of them shared: %s (%.1f %%) saved by deduplication\n",
-	       r->guest_clusters, cluster_size, r->data_clusters, r->shared_clusters, saved,
-	       r->guest_clusters ? (double)(r->guest_clusters - r->data_clusters) * 100.0 / (double)r->guest_clusters
-				 : 0.0);
+	       r->guest_clusters, cluster_size, r->data_clusters, r->shared_clusters, saved, percent);
 }
 
 static int convert(struct qd_convert_opts *c, const struct options *o)
@@ -210,14 +224,21 @@ static int convert(struct qd_convert_opts *c, const struct options *o)
 	take_shared(c, o);
 	if (o->json && strcmp(c->target, "-") == 0)
 		return report_usage("--output=json: standard output is taken by the image");
+	if (c->layout.size)
+		return report_usage("-o: size: the source decides the size, expected no size=");
+	if (strcmp(c->source, "-") == 0)
+		signals_release(STDIN_FILENO);
+	if (strcmp(c->target, "-") == 0)
+		signals_release(STDOUT_FILENO);
 	progress_start(&progress, o, "convert");
 	rc = qd_convert(c, &progress.lib, &result, &err);
 	progress_stop(&progress, rc == 0);
 	if (rc)
 		return report_error(&err);
 	if (result.bitmaps_left && !o->quiet)
-		report_note(c->source, "%" PRIu32 " persistent bitmaps were not copied%s", result.bitmaps_left,
-			    c->bitmaps ? "" : "; --bitmaps copies them");
+		report_note(c->source, "%" PRIu32 " persistent %s not copied%s", result.bitmaps_left,
+			    result.bitmaps_left == 1 ? "bitmap was" : "bitmaps were",
+			    c->bitmaps ? "" : "; see --bitmaps");
 	if (o->json)
 		return print_json(&result);
 	if (!o->quiet && strcmp(c->target, "-") != 0)

@@ -106,15 +106,19 @@ static int dispatch(int nargs, const char **args)
 
 static int run(int argc, char **argv)
 {
-	poptContext con = poptGetContext(NULL, argc, (const char **)argv, global_options,
-					 POPT_CONTEXT_POSIXMEHARDER);
+	poptContext con;
 	const char **args;
 	int status = 1;
 	int nargs = 0;
 	int val;
 
-	if (!con)
-		return report_usage("out of memory");
+	con = poptGetContext(NULL, argc, (const char **)argv, global_options, POPT_CONTEXT_POSIXMEHARDER);
+	if (!con) {
+		struct qd_err err;
+
+		qd_err_nomem(&err, "options");
+		return report_error(&err);
+	}
 	val = poptGetNextOpt(con);
 	if (val == OPT_VERSION) {
 		printf("qdedup %s\n", QD_VERSION);
@@ -122,7 +126,7 @@ static int run(int argc, char **argv)
 	} else if (val == OPT_HELP) {
 		status = show_help();
 	} else if (val < -1) {
-		status = report_usage("%s: %s", poptBadOption(con, POPT_BADOPTION_NOALIAS), poptStrerror(val));
+		status = report_usage("%s: %s", poptBadOption(con, 0), poptStrerror(val));
 	} else {
 		args = poptGetArgs(con);
 		while (args && args[nargs])

@@ -37,19 +37,20 @@ enum {
 };
 
 const struct poptOption options_common[] = {
-	{ "quiet", 'q', POPT_ARG_NONE, NULL, OPT_QUIET, "print only errors and what was asked for", NULL },
+	{ "quiet", 'q', POPT_ARG_NONE, NULL, OPT_QUIET, "print no notes and no progress", NULL },
 	{ "help", 'h', POPT_ARG_NONE, NULL, OPT_HELP, "show this help", NULL },
 	POPT_TABLEEND
 };
 
 const struct poptOption options_output[] = {
-	{ "output", '\0', POPT_ARG_STRING, NULL, OPT_OUTPUT, "result as text for people or as JSON", "human|json" },
+	{ "output", '\0', POPT_ARG_STRING, NULL, OPT_OUTPUT,
+	  "result as text for people or as JSON", "human|json" },
 	POPT_TABLEEND
 };
 
 const struct poptOption options_source[] = {
 	{ NULL, 'f', POPT_ARG_STRING, NULL, OPT_SOURCE_FORMAT,
-	  "source format (default: what the content says)", "raw|qcow2" },
+	  "source format (default: the content decides)", "raw|qcow2" },
 	{ "force-share", 'U', POPT_ARG_NONE, NULL, OPT_FORCE_SHARE, "read even if the image is in use", NULL },
 	{ "untrusted", '\0', POPT_ARG_NONE, NULL, OPT_UNTRUSTED,
 	  "open no other file that the image names", NULL },
@@ -57,7 +58,8 @@ const struct poptOption options_source[] = {
 };
 
 const struct poptOption options_source_cache[] = {
-	{ NULL, 'T', POPT_ARG_STRING, NULL, OPT_SOURCE_CACHE, "cache mode for reading (default: writeback)", "CACHE" },
+	{ NULL, 'T', POPT_ARG_STRING, NULL, OPT_SOURCE_CACHE,
+	  "cache mode for reading (default: writeback)", "CACHE" },
 	POPT_TABLEEND
 };
 
@@ -76,7 +78,8 @@ const struct poptOption options_progress[] = {
 };
 
 const struct poptOption options_resources[] = {
-	{ "threads", '\0', POPT_ARG_STRING, NULL, OPT_THREADS, "threads to use (default: all processors)", "N" },
+	{ "threads", '\0', POPT_ARG_STRING, NULL, OPT_THREADS,
+	  "threads to use (default: all processors)", "N" },
 	{ "memory", '\0', POPT_ARG_STRING, NULL, OPT_MEMORY,
 	  "memory to use at most (default: a quarter of RAM, at most 1G)", "SIZE" },
 	POPT_TABLEEND
@@ -223,7 +226,8 @@ static int keep_text(struct options *o, char *text)
 	return OPTIONS_GO;
 }
 
-static int take_option(struct options *o, poptContext con, const struct cmd_syntax *syntax, int val, void *ctx)
+static int take_option(struct options *o, poptContext con, const struct cmd_syntax *syntax, int val,
+		       void *ctx)
 {
 	struct qd_err err = { .code = 0 };
 	char *text = poptGetOptArg(con);
@@ -279,7 +283,7 @@ static int read_line(struct options *o, poptContext con, const struct cmd_syntax
 	while (status == OPTIONS_GO && (val = poptGetNextOpt(con)) > 0)
 		status = take_option(o, con, syntax, val, ctx);
 	if (status == OPTIONS_GO && val < -1)
-		status = report_usage("%s: %s", poptBadOption(con, POPT_BADOPTION_NOALIAS), poptStrerror(val));
+		status = report_usage("%s: %s", poptBadOption(con, 0), poptStrerror(val));
 	if (status == OPTIONS_GO)
 		status = take_arguments(o, con, syntax);
 	o->progress = o->progress && !o->quiet;

@@ -86,7 +86,8 @@ static void format_line(const struct progress *p, bool done, char *buf, size_t b
 		return;
 	}
 	qd_size_format(p->total, total, sizeof(total));
-	n = snprintf(buf, buf_size, "%s: %5.1f %%, %s of %s, %s/s", p->operation, percent(p), size, total, rate);
+	n = snprintf(buf, buf_size, "%s: %5.1f %%, %s of %s, %s/s", p->operation, percent(p), size, total,
+		     rate);
 	if (n < 0 || (size_t)n >= buf_size)
 		return;
 	if (done) {
@@ -108,7 +109,6 @@ static void draw(struct progress *p, double now, bool live, bool done)
 	else
 		fprintf(stderr, "%s\n", line);
 	line_is_live = live;
-	p->started = true;
 	p->drawn = now;
 }
 
@@ -157,11 +157,8 @@ void progress_stop(struct progress *p, bool done)
 
 	if (done && p->total > 0)
 		p->current = p->total;
-	if (p->wanted && (done || p->started)) {
-		bool was_live = line_is_live;
-
-		draw(p, now, p->terminal && (was_live || done), done);
-	}
+	if (p->wanted && done)
+		draw(p, now, p->terminal, true);
 	progress_break();
 	if (p->fd >= 0 && done)
 		tell(p, now, true);

@@ -90,7 +90,8 @@ static bool is_interruption(const struct qd_err *err)
 {
 	if (!signals_caught())
 		return false;
-	return err->code == QD_E_CANCELLED || err->sys_errno == EPIPE || err->sys_errno == EINTR;
+	return err->code == QD_E_CANCELLED || err->sys_errno == EPIPE || err->sys_errno == EINTR ||
+	       err->sys_errno == EBADF;		/* signals_release */
 }
 
 int report_error(const struct qd_err *err)

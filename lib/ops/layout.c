@@ -71,7 +71,8 @@ static int set_cluster_size(struct qd_layout *l, const char *value, struct qd_er
 		return qd_err_prefix(err, rc, "cluster_size");
 	if (!is_power_of_two(nbytes) || nbytes < MIN_CLUSTER_SIZE || nbytes > MAX_CLUSTER_SIZE)
 		return qd_err_set(err, QD_E_INVALID,
-				  "cluster_size is '%s', expected a power of two from 512 to 2M, or auto", value);
+				  "cluster_size is '%s', expected a power of two from 512 to 2M, or auto",
+				  value);
 	l->cluster_size_auto = false;
 	l->cluster_size = nbytes;
 	return 0;
@@ -119,7 +120,8 @@ static int set_compression_type(struct qd_layout *l, const char *value, struct q
 	else if (strcmp(value, "zstd") == 0)
 		l->compression_type = QD_COMPRESSION_ZSTD;
 	else
-		return qd_err_set(err, QD_E_INVALID, "compression_type is '%s', expected zlib or zstd", value);
+		return qd_err_set(err, QD_E_INVALID, "compression_type is '%s', expected zlib or zstd",
+				  value);
 	return 0;
 }
 
@@ -141,7 +143,8 @@ static int set_preallocation(struct qd_layout *l, const char *value, struct qd_e
 			return 0;
 		}
 	}
-	return qd_err_set(err, QD_E_INVALID, "preallocation is '%s', expected off, metadata, falloc or full", value);
+	return qd_err_set(err, QD_E_INVALID,
+			  "preallocation is '%s', expected off, metadata, falloc or full", value);
 }
 
 static int set_backing_file(struct qd_layout *l, const char *value, struct qd_err *err)
@@ -221,7 +224,7 @@ static int apply(struct qd_layout *l, const char *name, const char *value, struc
 			return setters[i](l, "on", err);
 		return qd_err_set(err, QD_E_INVALID, "%s: value missing, expected %s=...", name, name);
 	}
-	return qd_err_set(err, QD_E_INVALID, "unknown image option '%s'; '-o help' lists what there is", name);
+	return qd_err_set(err, QD_E_INVALID, "unknown image option '%s'", name);
 }
 
 /*
@@ -315,7 +318,8 @@ int qd_layout_parse(struct qd_layout *l, const char *text, struct qd_err *err)
 static int validate_version2(const struct qd_layout *l, struct qd_err *err)
 {
 	if (l->refcount_bits != DEFAULT_REFCOUNT_BITS)
-		return qd_err_set(err, QD_E_INVALID, "refcount_bits is %" PRIu32 ", compat=0.10 can only have 16",
+		return qd_err_set(err, QD_E_INVALID,
+				  "refcount_bits is %" PRIu32 ", compat=0.10 can only have 16",
 				  l->refcount_bits);
 	if (l->lazy_refcounts)
 		return qd_err_set(err, QD_E_INVALID, "lazy_refcounts=on needs compat=1.1");
@@ -336,7 +340,8 @@ static int validate_files(const struct qd_layout *l, struct qd_err *err)
 	if (l->backing_fmt && !l->backing_file)
 		return qd_err_set(err, QD_E_INVALID, "backing_fmt is given without a backing file");
 	if (l->backing_fmt && strcmp(l->backing_fmt, "raw") != 0 && strcmp(l->backing_fmt, "qcow2") != 0)
-		return qd_err_set(err, QD_E_UNSUPPORTED, "backing_fmt is '%s', expected raw or qcow2", l->backing_fmt);
+		return qd_err_set(err, QD_E_UNSUPPORTED, "backing_fmt is '%s', expected raw or qcow2",
+				  l->backing_fmt);
 	if (l->data_file_raw && !l->data_file)
 		return qd_err_set(err, QD_E_INVALID, "data_file_raw=on is given without data_file");
 	if (l->data_file_raw && l->backing_file)
@@ -355,10 +360,11 @@ int qd_layout_validate(const struct qd_layout *l, struct qd_err *err)
 		return rc;
 	if (l->extended_l2 && !l->cluster_size_auto && l->cluster_size != 0 &&
 	    l->cluster_size < MIN_EXTL2_CLUSTER_SIZE)
-		return qd_err_set(err, QD_E_INVALID, "extended_l2=on needs a cluster_size of at least 16K, not %" PRIu64,
+		return qd_err_set(err, QD_E_INVALID,
+				  "extended_l2=on needs a cluster_size of at least 16K, not %" PRIu64,
 				  l->cluster_size);
 	if (l->preallocation != QD_PREALLOC_OFF && l->backing_file && !l->extended_l2)
 		return qd_err_set(err, QD_E_INVALID,
-				  "preallocation excludes a backing file, which it would hide (except with extended_l2=on)");
+				  "preallocation hides the backing file unless extended_l2=on");
 	return 0;
 }
