@@ -27,14 +27,20 @@ static unsigned int narrow_shift(uint32_t refcount_order, uint64_t index)
 	return (unsigned int)(index << refcount_order & 7);
 }
 
+static unsigned int get_narrow(const uint8_t *block, uint32_t refcount_order, uint64_t index)
+{
+	unsigned int byte = block[index >> (3 - refcount_order)];
+
+	return byte >> narrow_shift(refcount_order, index) & narrow_mask(refcount_order);
+}
+
 uint64_t qd_refcount_get(const uint8_t *block, uint32_t refcount_order, uint64_t index)
 {
 	switch (refcount_order) {
 	case 0:
 	case 1:
 	case 2:
-		return block[index >> (3 - refcount_order)] >> narrow_shift(refcount_order, index) &
-		       narrow_mask(refcount_order);
+		return get_narrow(block, refcount_order, index);
 	case 3:
 		return block[index];
 	case 4:
