@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# make-corpus.sh DIRECTORY
+#
+# Makes seed images with qemu-img: DIRECTORY/NAME/ for each target tests/fuzz/fuzz_NAME.c.
+# Clusters of 512 bytes keep them small; two are larger because what they show needs it.
+set -eu
+[ $# -eq 1 ] || { echo "usage: $0 DIRECTORY" >&2; exit 2; }
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$1"
+cd "$1"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# 64 KiB with a compressible cluster, zeros, and lines that differ.
+{
+	yes 'the same line' | head -c 4096
+	head -c 28672 /dev/zero
+	seq 1 7000 | head -c 32768
+} >"$work/raw"
+
+make() {
+	local name=$1
+	shift
+	qemu-img convert -q -f raw -O qcow2 "$@" "$work/raw" "$work/$name.qcow2"
+}
+
+make v2 -o compat=0.10,cluster_size=512
+make v3 -o cluster_size=512
+make zlib -c -o cluster_size=4096
+make zstd -c -o cluster_size=4096,compression_type=zstd
+make refcount1 -o cluster_size=512,refcount_bits=1
+make refcount64 -o cluster_size=512,refcount_bits=64,lazy_refcounts=on
+make extended_l2 -o cluster_size=16k,extended_l2=on
+make snapshot -o cluster_size=512
+qemu-img snapshot -c first "$work/snapshot.qcow2"
+qemu-img snapshot -c 'a second one' "$work/snapshot.qcow2"
+make bitmap -o cluster_size=512
+qemu-img bitmap --add -g 4096 "$work/bitmap.qcow2" dirty
+qemu-img bitmap --add --disable -g 512 "$work/bitmap.qcow2" frozen
+qemu-img create -q -u -f qcow2 -o cluster_size=512 -b base.raw -F raw "$work/backing.qcow2" 64k
+qemu-img create -q -f qcow2 "$work/feature_names.qcow2" 64k
+
+for target in "$here"/fuzz_*.c; do
+	name=$(basename "$target" .c)
+	name=${name#fuzz_}
+	mkdir -p "$name"
+	cp "$work"/*.qcow2 "$name/"
+done
