@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "dedup/digest.h"
+
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/bytes.h"
+
+/*
+ * BLAKE2b is OpenSSL's BLAKE2b-512 cut to its first 32 bytes: OpenSSL 3.0 has no shorter
+ * variant, and `b2sum | cut -c1-64` computes the same.
+ */
+static const struct qd_digest table[] = {
+	{ "xxh128", NULL, 16, 1, false },
+	{ "sha256", "SHA256", 32, 2, true },
+	{ "sha512-256", "SHA512-256", 32, 3, true },
+	{ "sha3-256", "SHA3-256", 32, 4, true },
+	{ "blake2b", "BLAKE2B-512", 32, 5, true },
+	{ NULL, NULL, 0, 0, false },
+};
+
+struct qd_digester {
+	const struct qd_digest *digest;
+	EVP_MD *md;
+	EVP_MD_CTX *ctx;
+};
+
+struct qd_fingerprint qd_fingerprint_of(const void *data, size_t nbytes)
+{
+	XXH128_hash_t h = XXH3_128bits(data, nbytes);
+
+	return (struct qd_fingerprint){ .hi = h.high64, .lo = h.low64 };
+}
+
+const struct qd_digest *qd_digest_all(void)
+{
+	return table;
+}
+
+const struct qd_digest *qd_digest_find(const char *name)
+{
+	for (const struct qd_digest *d = table; d->name; d++)
+		if (!strcmp(d->name, name))
+			return d;
+	return NULL;
+}
+
+int qd_digester_new(const struct qd_digest *digest, struct qd_digester **ret_d, struct qd_err *err)
+{
+	struct qd_digester *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return qd_err_nomem(err, "a digest");
+	d->digest = digest;
+	if (digest->algorithm) {
+		d->md = EVP_MD_fetch(NULL, digest->algorithm, NULL);
+		d->ctx = EVP_MD_CTX_new();
+		if (!d->md || !d->ctx) {
+			qd_digester_free(d);
+			return qd_err_set(err, QD_E_UNSUPPORTED, "this OpenSSL does not provide the hash %s", digest->name);
+		}
+	}
+	*ret_d = d;
+	return 0;
+}
+
+void qd_digester_free(struct qd_digester *d)
+{
+	if (!d)
+		return;
+	EVP_MD_CTX_free(d->ctx);
+	EVP_MD_free(d->md);
+	free(d);
+}
+
+int qd_digester_compute(struct qd_digester *d, const void *data, size_t nbytes, uint8_t *ret, struct qd_err *err)
+{
+	uint8_t full[EVP_MAX_MD_SIZE];
+	unsigned len;
+
+	if (!d->md) {
+		struct qd_fingerprint f = qd_fingerprint_of(data, nbytes);
+
+		qd_put_be64(ret, f.hi);
+		qd_put_be64(ret + 8, f.lo);
+		return 0;
+	}
+	if (EVP_DigestInit_ex2(d->ctx, d->md, NULL) != 1 || EVP_DigestUpdate(d->ctx, data, nbytes) != 1 ||
+	    EVP_DigestFinal_ex(d->ctx, full, &len) != 1 || len < d->digest->nbytes)
+		return qd_err_set(err, QD_E_NOMEM, "the hash %s could not be computed", d->digest->name);
+	memcpy(ret, full, d->digest->nbytes);
+	return 0;
+}
