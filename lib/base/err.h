@@ -44,18 +44,18 @@ void qd_err_clear(struct qd_err *err);
 
 /* Sets code and message and clears the file; returns code. */
 int qd_err_set(struct qd_err *err, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+	__attribute__((format(printf, 3, 4), nonnull(3)));
 
 /*
  * Sets an I/O error: the message gets ": strerror(sys_errno)" appended.
  * sys_errno is positive.  Returns QD_E_IO (QD_E_NOMEM for ENOMEM).
  */
 int qd_err_sys(struct qd_err *err, int sys_errno, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+	__attribute__((format(printf, 3, 4), nonnull(3)));
 
 /* Puts "prefix: " before the message that is there; returns err's code or `code` if err is NULL. */
 int qd_err_prefix(struct qd_err *err, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+	__attribute__((format(printf, 3, 4), nonnull(3)));
 
 /* Names the file concerned unless an inner layer did; returns `code`. */
 int qd_err_file(struct qd_err *err, int code, const char *path);

@@ -360,7 +360,8 @@ static int open_image(const char *path, bool writable, int *ret_fd, struct qd_er
 		flags |= O_EXCL;	/* on a device: fails when it is mounted */
 	fd = open(path, flags);
 	if (fd < 0 && errno == EBUSY)
-		return qd_err_set(err, QD_E_BUSY, "the device is in use (mounted, or part of another device)");
+		return qd_err_set(err, QD_E_BUSY,
+				  "the device is in use (mounted, or part of another device)");
 	if (fd < 0)
 		return qd_err_sys(err, errno, writable ? "cannot open for writing" : "cannot open");
 	rc = fstat(fd, &st) == 0 ? check_kind(&st, err) : qd_err_sys(err, errno, "cannot stat");

@@ -206,7 +206,8 @@ static int create_named(struct qd_newfile *nf, struct qd_err *err)
 		rc = make_temp_name(nf, err);
 		if (rc < 0)
 			break;
-		nf->fd = openat(nf->dir_fd, nf->temp_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, new_mode(nf));
+		nf->fd = openat(nf->dir_fd, nf->temp_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+				new_mode(nf));
 		if (nf->fd >= 0)
 			return 0;
 		sys_errno = errno;
