@@ -9,7 +9,8 @@
 #
 #	-u  a CUnit program; each of its tests counts
 #	-l  tests/layers.sh
-#	-f  every program in the directory, run over the seed inputs made for it
+#	-f  every program in the directory, run over the seed inputs made for it and over
+#	    QD_FUZZ_RUNS (20000) mutations of them, the same ones every time
 #
 # Each test runs in a directory of its own, which is also its TMPDIR and is removed
 # afterwards.  A test fails when it exits other than 0, is killed by a signal, or
@@ -159,7 +160,8 @@ if [ -n "$fuzz" ]; then
 	if "$here/fuzz/make-corpus.sh" "$top/corpus" >"$top/corpus.log" 2>&1; then
 		for driver in "$fuzz"/fuzz_*; do
 			name=$(basename "$driver")
-			start run_command "fuzz/${name#fuzz_}" "$driver" "$top/corpus/${name#fuzz_}"
+			start run_command "fuzz/${name#fuzz_}" "$driver" --random "${QD_FUZZ_RUNS:-20000}" 1 \
+				"$top/corpus/${name#fuzz_}"
 		done
 	else
 		started=$((started + 1))
