@@ -9,14 +9,20 @@
 #include <CUnit/CUnit.h>
 
 #define QD_SUITES(X) \
+	X(bitmap) \
 	X(bytes) \
+	X(entry) \
 	X(err) \
+	X(header) \
 	X(io) \
 	X(io_file) \
+	X(layout) \
 	X(lock) \
 	X(newfile) \
 	X(pipeline) \
+	X(refcount) \
 	X(size) \
+	X(snapshot) \
 	/* end of list */
 
 #define DECLARE_SUITE(name) CU_ErrorCode suite_##name(void);
