@@ -159,7 +159,7 @@ int qd_io_write(struct qd_io *io, const void *buf, size_t nbytes, uint64_t off, 
 	return qd_io_writev(io, &iov, 1, off, err);
 }
 
-static int write_zeros(struct qd_io *io, uint64_t off, uint64_t nbytes, struct qd_err *err)
+int qd_io_fill_zeros(struct qd_io *io, uint64_t off, uint64_t nbytes, struct qd_err *err)
 {
 	struct iovec iov[IOV_WINDOW];
 
@@ -254,7 +254,7 @@ int qd_io_zero(struct qd_io *io, uint64_t off, uint64_t nbytes, struct qd_err *e
 	rc = run_range_op(io, io->ops->zero, "cannot zero", off, nbytes, err, &done);
 	if (rc < 0 || done)
 		return rc;
-	return write_zeros(io, off, nbytes, err);
+	return qd_io_fill_zeros(io, off, nbytes, err);
 }
 
 int qd_io_reserve(struct qd_io *io, uint64_t off, uint64_t nbytes, struct qd_err *err)
@@ -270,7 +270,7 @@ int qd_io_reserve(struct qd_io *io, uint64_t off, uint64_t nbytes, struct qd_err
 	if (rc < 0 || size >= end)
 		return rc;
 	off = qd_max_u64(off, size);
-	return write_zeros(io, off, end - off, err);
+	return qd_io_fill_zeros(io, off, end - off, err);
 }
 
 int qd_io_next_data(struct qd_io *io, uint64_t off, uint64_t *ret_data, uint64_t *ret_hole,

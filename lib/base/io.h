@@ -91,6 +91,9 @@ int qd_io_punch(struct qd_io *io, uint64_t off, uint64_t nbytes, struct qd_err *
 /* The range reads as zeros afterwards; falls back to writing zeros. */
 int qd_io_zero(struct qd_io *io, uint64_t off, uint64_t nbytes, struct qd_err *err);
 
+/* Writes zeros, so that the range is allocated and holds them. */
+int qd_io_fill_zeros(struct qd_io *io, uint64_t off, uint64_t nbytes, struct qd_err *err);
+
 /* Reserves host space, falls back to writing zeros when the range lies past the end. */
 int qd_io_reserve(struct qd_io *io, uint64_t off, uint64_t nbytes, struct qd_err *err);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A pipe as a struct qd_io: one pass, each read where the last one ended.  Once the
+ * A pipe as a struct qd_io: one pass, each read or write where the last one ended.  Once the
  * end was seen every read at or past it gives nothing, so that callers may pad their
  * last cluster.  Reads come from one thread at a time.
  */
@@ -43,6 +43,22 @@ static ssize_t read_waiting(int fd, void *buf, size_t nbytes)
 	}
 }
 
+static ssize_t write_waiting(int fd, const struct iovec *iov, int niov)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+	ssize_t n;
+
+	for (;;) {
+		n = writev(fd, iov, niov);
+		if (n >= 0)
+			return n;
+		if (errno != EAGAIN)
+			return -errno;
+		if (poll(&pfd, 1, -1) < 0)
+			return -errno;
+	}
+}
+
 static ssize_t stream_pread(struct qd_io *io, void *buf, size_t nbytes, uint64_t off)
 {
 	struct stream *s = stream_of(io);
@@ -61,8 +77,15 @@ static ssize_t stream_pread(struct qd_io *io, void *buf, size_t nbytes, uint64_t
 
 static ssize_t stream_pwritev(struct qd_io *io, const struct iovec *iov, int niov, uint64_t off)
 {
-	(void)io, (void)iov, (void)niov, (void)off;
-	return -ESPIPE;
+	struct stream *s = stream_of(io);
+	ssize_t n;
+
+	if (off != s->pos || !io->writable)
+		return -ESPIPE;
+	n = write_waiting(s->fd, iov, niov);
+	if (n > 0)
+		s->pos += (size_t)n;
+	return n;
 }
 
 static int stream_flush(struct qd_io *io)
@@ -111,18 +134,10 @@ static int open_plain(int fd, const char *name, struct qd_io **ret_io, struct qd
 	return rc;
 }
 
-int qd_io_stream_open(int fd, const char *name, struct qd_io **ret_io, struct qd_err *err)
+static int new_stream(int fd, const char *name, bool writable, struct qd_io **ret_io, struct qd_err *err)
 {
-	struct stream *s;
-	struct stat st;
+	struct stream *s = calloc(1, sizeof(*s));
 
-	if (fstat(fd, &st) != 0)
-		return qd_err_file(err, qd_err_sys(err, errno, "cannot open"), name);
-	if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))
-		return open_plain(fd, name, ret_io, err);
-	if (S_ISDIR(st.st_mode))
-		return qd_err_file(err, qd_err_set(err, QD_E_INVALID, "is a directory, expected data"), name);
-	s = calloc(1, sizeof(*s));
 	if (s)
 		s->io.name = strdup(name);
 	if (!s || !s->io.name) {
@@ -131,8 +146,27 @@ int qd_io_stream_open(int fd, const char *name, struct qd_io **ret_io, struct qd
 	}
 	s->io.ops = &stream_ops;
 	s->io.is_stream = true;
+	s->io.writable = writable;
 	s->io.align = 1;
 	s->fd = fd;
 	*ret_io = &s->io;
 	return 0;
+}
+
+int qd_io_stream_open(int fd, const char *name, struct qd_io **ret_io, struct qd_err *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		return qd_err_file(err, qd_err_sys(err, errno, "cannot open"), name);
+	if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))
+		return open_plain(fd, name, ret_io, err);
+	if (S_ISDIR(st.st_mode))
+		return qd_err_file(err, qd_err_set(err, QD_E_INVALID, "is a directory, expected data"), name);
+	return new_stream(fd, name, false, ret_io, err);
+}
+
+int qd_io_stream_out(int fd, const char *name, struct qd_io **ret_io, struct qd_err *err)
+{
+	return new_stream(fd, name, true, ret_io, err);
 }

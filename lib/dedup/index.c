@@ -22,15 +22,11 @@
 #include "dedup/index.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
-#include "base/io_file.h"
+#include "base/tmpfile.h"
 
 #define PAGE 4096u
 #define MAX_SLOTS 408u			/* 408 * 10 + 16 = 4096 */
@@ -187,25 +183,10 @@ static int page_read(struct qd_index *ix, uint64_t number, struct bucket *page, 
 	return r ? qd_err_prefix(err, r, "temporary file in %s", ix->tmpdir) : 0;
 }
 
-static int open_spill_file(struct qd_index *ix, struct qd_err *err)
-{
-	char path[4096];
-	int fd = open(ix->tmpdir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-
-	if (fd < 0) {
-		snprintf(path, sizeof(path), "%s/qdedup-XXXXXX", ix->tmpdir);
-		fd = mkostemp(path, O_CLOEXEC);
-		if (fd < 0)
-			return qd_err_sys(err, errno, "cannot create a temporary file in %s", ix->tmpdir);
-		unlink(path);
-	}
-	return qd_io_file_wrap(fd, ix->tmpdir, QD_CACHE_UNSAFE, true, &ix->file, err);
-}
-
 /* Every bucket becomes a page; from here on memory holds the directory and the counts only. */
 static int spill(struct qd_index *ix, struct qd_err *err)
 {
-	int r = open_spill_file(ix, err);
+	int r = qd_tmpfile_open(ix->tmpdir, &ix->file, err);
 
 	if (!r)
 		r = bucket_alloc(&ix->page[0], MAX_SLOTS, err);

@@ -4,7 +4,7 @@
  * bytes is reader.c's.
  *
  * Names that come from inside an image are resolved and refused in one place,
- * resolve_name(); files are opened in one place, open_layer().
+ * qd_disk_resolve_name(); files are opened in one place, open_layer().
  */
 #include "image/disk.h"
 
@@ -25,9 +25,8 @@ static bool has_protocol(const char *name)
 	return *p == ':';
 }
 
-/* A name found in the image at base_path -> a path to open; the caller frees it. */
-static int resolve_name(const char *base_path, const char *name, const char *what, char **ret_path,
-			struct qd_err *err)
+int qd_disk_resolve_name(const char *base_path, const char *name, const char *what, char **ret_path,
+			 struct qd_err *err)
 {
 	const char *slash = strrchr(base_path, '/');
 	size_t dir_len = slash ? (size_t)(slash - base_path) + 1 : 0;
@@ -57,8 +56,7 @@ static int refuse_untrusted(const char *what, const char *name, struct qd_err *e
 			  "%s \"%s\" is named by the image and --untrusted forbids to open it", what, name);
 }
 
-/* The formats an image may name for its backing file. */
-static int backing_format_of(const char *name, const char **ret_format, struct qd_err *err)
+int qd_disk_backing_format(const char *name, const char **ret_format, struct qd_err *err)
 {
 	if (!name || !strcmp(name, "raw") || !strcmp(name, "qcow2"))
 		*ret_format = name;
@@ -98,7 +96,7 @@ static int open_data_file(struct qd_disk *d, const struct qd_disk_opts *opts, st
 		return qd_err_set(err, QD_E_CORRUPT, "the image has an external data file but does not name it");
 	if (opts->untrusted)
 		return refuse_untrusted("data file", d->img->data_file_name, err);
-	r = resolve_name(d->path, d->img->data_file_name, "data file", &d->data_path, err);
+	r = qd_disk_resolve_name(d->path, d->img->data_file_name, "data file", &d->data_path, err);
 	if (!r)
 		r = qd_io_file_open(d->data_path, &fo, &d->data_io, err);
 	if (!r)
@@ -228,9 +226,9 @@ static int open_backing(struct qd_disk *top, struct qd_disk *overlay, const stru
 
 	bo.snapshot = NULL;
 	r = opts->untrusted ? refuse_untrusted("backing file", name, err) :
-			      resolve_name(overlay->path, name, "backing file", &path, err);
+			      qd_disk_resolve_name(overlay->path, name, "backing file", &path, err);
 	if (!r)
-		r = backing_format_of(overlay->img->backing_format, &format, err);
+		r = qd_disk_backing_format(overlay->img->backing_format, &format, err);
 	if (!r)
 		r = open_path(path, &bo, format, overlay->depth + 1, &backing, err);
 	if (!r)

@@ -54,6 +54,16 @@ int qd_disk_open_io(struct qd_io *io, const struct qd_disk_opts *opts, struct qd
 /* Closes the whole chain; NULL is allowed. */
 void qd_disk_close(struct qd_disk *disk);
 
+/*
+ * A name found in the image at base_path -> a path to open, which the caller frees.
+ * `what` names the name in messages.  Protocols and json: are QD_E_UNSUPPORTED.
+ */
+int qd_disk_resolve_name(const char *base_path, const char *name, const char *what, char **ret_path,
+			 struct qd_err *err);
+
+/* The format an image records for its backing file (may be NULL) -> "raw", "qcow2" or NULL: the content decides. */
+int qd_disk_backing_format(const char *name, const char **ret_format, struct qd_err *err);
+
 /* True when some file of the chain is the file that path names. */
 bool qd_disk_uses_path(const struct qd_disk *disk, const char *path);
 
@@ -68,7 +78,7 @@ struct qd_disk_run {
 	enum qd_run_kind kind;
 	uint64_t guest_off;		/* bytes */
 	uint64_t nbytes;
-	uint64_t host_off;		/* DATA, preallocated ZERO (or 0) */
+	uint64_t host_off;		/* DATA, preallocated ZERO and HOLE (or 0) */
 	uint64_t entry;			/* COMPRESSED: the descriptor */
 	const struct qd_disk *layer;	/* who decides; the deepest disk for HOLE */
 };

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Conversion: what is asked for is checked as a whole before anything is opened for
+ * writing; the source is opened, then the target, then a writer runs, and only then
+ * does the target get its name.
+ *
+ * Targets
+ *	new file      newfile.h: unnamed until complete; an older file stays until then
+ *	in place      -n, or a block device: written where it is
+ *	stream        "-": standard output, raw
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/host.h"
+#include "base/newfile.h"
+#include "dedup/digest.h"
+#include "format/header.h"
+#include "image/bitmaps.h"
+#include "image/build.h"
+#include "ops/convert_int.h"
+
+struct target {
+	struct qd_newfile *nf;		/* new file, or NULL */
+	struct qd_io *io;		/* owned unless it is nf's */
+	struct qd_newfile *data_nf;	/* external data file */
+};
+
+static bool is_raw(const struct qd_convert_opts *o)
+{
+	const char *t = o->target, *end = t + strlen(t);
+
+	if (o->target_format)
+		return !strcmp(o->target_format, "raw");
+	return !strcmp(t, "-") || (end - t >= 4 && !strcmp(end - 4, ".raw"));
+}
+
+/* --- what is asked for --- */
+
+static int check_raw(const struct qd_convert_opts *o, struct qd_err *err)
+{
+	const char *what = o->compress ? "-c" : o->bitmaps ? "--bitmaps" : o->layout.backing_file ? "-B" : NULL;
+
+	if (what)
+		return qd_err_set(err, QD_E_INVALID, "%s needs a qcow2 target, and the target is raw", what);
+	if (o->sparse_given && o->sparse_size && (o->sparse_size % 512 || o->sparse_size > 65536 ||
+						  (o->sparse_size & (o->sparse_size - 1))))
+		return qd_err_set(err, QD_E_INVALID, "-S is %" PRIu64 ", expected 0 or a power of two from 512 to 64K",
+				  o->sparse_size);
+	return 0;
+}
+
+static int check_dedup(const struct qd_convert_opts *o, struct qd_err *err)
+{
+	uint32_t order = (uint32_t)__builtin_ctz(o->layout.refcount_bits);
+	uint64_t limit = qd_build_share_limit(order, !o->no_pin);
+
+	if (o->layout.refcount_bits == 1)
+		return qd_err_set(err, QD_E_INVALID,
+				  "refcount_bits=1 cannot count shared clusters: use 2 or more, or --no-dedup");
+	if (o->layout.data_file)
+		return qd_err_set(err, QD_E_INVALID,
+				  "data_file: clusters in an external data file cannot be shared: use --no-dedup");
+	if (o->layout.preallocation != QD_PREALLOC_OFF)
+		return qd_err_set(err, QD_E_INVALID, "preallocation gives every cluster a place of its own: use --no-dedup");
+	if (o->sparse_given && !o->sparse_size)
+		return qd_err_set(err, QD_E_INVALID, "-S 0 gives every cluster a place of its own: use --no-dedup");
+	if (o->hash && !qd_digest_find(o->hash))
+		return qd_err_set(err, QD_E_INVALID,
+				  "unknown hash \"%s\", expected xxh128, sha256, sha512-256, sha3-256 or blake2b", o->hash);
+	if (o->max_share && (o->max_share < 2 || o->max_share > limit))
+		return qd_err_set(err, QD_E_INVALID,
+				  "--max-share is %" PRIu64 ", expected 2 to %" PRIu64 " with refcount_bits=%" PRIu32,
+				  o->max_share, limit, o->layout.refcount_bits);
+	return 0;
+}
+
+static int check_qcow2(const struct qd_convert_opts *o, struct qd_err *err)
+{
+	const struct qd_layout *l = &o->layout;
+	int r = qd_layout_validate(l, err);
+
+	if (r)
+		return r;
+	if (!strcmp(o->target, "-"))
+		return qd_err_set(err, QD_E_INVALID, "standard output takes one pass, which a qcow2 target does not: use -O raw");
+	if (o->compress && l->data_file)
+		return qd_err_set(err, QD_E_INVALID, "-c: clusters in an external data file cannot be compressed");
+	if (l->backing_file && (l->preallocation != QD_PREALLOC_OFF || (o->sparse_given && !o->sparse_size)))
+		return qd_err_set(err, QD_E_INVALID, "preallocation would hide the backing file");
+	return o->no_dedup ? 0 : check_dedup(o, err);
+}
+
+static int check_opts(const struct qd_convert_opts *o, struct qd_err *err)
+{
+	if (o->target_format && strcmp(o->target_format, "raw") && strcmp(o->target_format, "qcow2"))
+		return qd_err_set(err, QD_E_INVALID, "unknown target format \"%s\", expected raw or qcow2", o->target_format);
+	return is_raw(o) ? check_raw(o, err) : check_qcow2(o, err);
+}
+
+/* --- the backing file of the target --- */
+
+static int open_backing(const struct qd_convert_opts *o, struct qd_layout *l, struct qd_source *src,
+			uint64_t memory, struct qd_err *err)
+{
+	struct qd_disk_opts dopts = { .no_lock = o->force_share, .cache = o->source_cache, .untrusted = o->untrusted,
+				      .map_cache_nbytes = memory / 16 };
+	char *path = NULL;
+	int r;
+
+	if (!l->backing_file)
+		return 0;
+	if (src->stream)
+		return qd_err_set(err, QD_E_UNSUPPORTED, "-B: the source must be a file, not a pipe");
+	r = qd_disk_backing_format(l->backing_fmt, &dopts.format, err);
+	if (!r)
+		r = qd_disk_resolve_name(o->target, l->backing_file, "backing file", &path, err);
+	if (!r)
+		r = qd_disk_open(path, &dopts, &src->backing, err);
+	free(path);
+	if (r || l->backing_fmt)
+		return r;
+	l->backing_fmt = strdup(src->backing->is_qcow2 ? "qcow2" : "raw");
+	return l->backing_fmt ? 0 : qd_err_nomem(err, "a format name");
+}
+
+/* --- the target --- */
+
+static int refuse_source(const struct qd_convert_opts *o, const struct qd_source *src, struct qd_err *err)
+{
+	const char *what = src->disk && qd_disk_uses_path(src->disk, o->target) ? "source" :
+			   src->backing && qd_disk_uses_path(src->backing, o->target) ? "backing file" : NULL;
+
+	if (!what)
+		return 0;
+	qd_err_set(err, QD_E_INVALID, "the target is (part of) the %s: it would be overwritten while it is read", what);
+	return qd_err_file(err, QD_E_INVALID, o->target);
+}
+
+static int open_in_place(const struct qd_convert_opts *o, struct target *t, struct qd_err *err)
+{
+	struct qd_file_opts fo = { .cache = o->target_cache, .writable = true };
+
+	return qd_io_file_open(o->target, &fo, &t->io, err);
+}
+
+static int open_target(const struct qd_convert_opts *o, struct target *t, struct qd_err *err)
+{
+	struct stat st;
+	int r;
+
+	if (!strcmp(o->target, "-"))
+		return qd_io_stream_out(STDOUT_FILENO, "standard output", &t->io, err);
+	if (o->no_create || (stat(o->target, &st) == 0 && S_ISBLK(st.st_mode)))
+		return open_in_place(o, t, err);
+	r = qd_newfile_open(o->target, o->target_cache, &t->nf, err);
+	if (!r)
+		t->io = qd_newfile_io(t->nf);
+	return r;
+}
+
+static int open_data_file(const struct qd_convert *c, struct target *t, struct qd_err *err)
+{
+	const char *name = c->layout->data_file;
+	char *path = NULL;
+	int r;
+
+	if (!name)
+		return 0;
+	r = qd_disk_resolve_name(c->opts->target, name, "data file", &path, err);
+	if (!r && c->src->disk && qd_disk_uses_path(c->src->disk, path)) {
+		qd_err_set(err, QD_E_INVALID, "the data file is (part of) the source");
+		r = qd_err_file(err, QD_E_INVALID, path);
+	}
+	if (!r)
+		r = qd_newfile_open(path, c->opts->target_cache, &t->data_nf, err);
+	free(path);
+	return r;
+}
+
+/*
+ * -n with qcow2: the existing image says what the new content looks like.  Whatever it
+ * has that would be lost is refused.
+ */
+static int adopt_layout(struct qd_convert *c, struct qd_layout *l, struct qd_io *io, struct qd_err *err)
+{
+	struct qd_image *img = NULL;
+	const char *what = NULL;
+	int r = qd_image_open(io, 0, &img, err);
+
+	if (r)
+		return r;
+	if (img->nsnapshots > (qd_image_find_pin(img) ? 1u : 0u))
+		what = "internal snapshots";
+	else if (img->backing_name)
+		what = "a backing file";
+	else if (img->header.incompatible & QD_INCOMPAT_DATA_FILE)
+		what = "an external data file";
+	else if (img->header.crypt_method)
+		what = "encryption";
+	else if (qd_image_find_ext(img, QD_EXT_BITMAPS))
+		what = "persistent bitmaps";
+	if (what)
+		r = qd_err_set(err, QD_E_UNSUPPORTED, "-n: the existing target has %s, which would be lost", what);
+	else if (c->src->virtual_size > img->header.virtual_size)
+		r = qd_err_set(err, QD_E_INVALID, "-n: the existing target holds %" PRIu64 " bytes, the source %" PRIu64,
+			       img->header.virtual_size, c->src->virtual_size);
+	l->cluster_size = img->geom.cluster_size;
+	l->version = img->header.version;
+	l->refcount_bits = img->geom.refcount_bits;
+	l->lazy_refcounts = img->header.compatible & QD_COMPAT_LAZY_REFCOUNTS;
+	l->extended_l2 = img->geom.extended_l2;
+	l->compression_type = img->header.compression_type;
+	c->virtual_size = img->header.virtual_size;
+	img->io = NULL;
+	qd_image_close(img);
+	return r;
+}
+
+static int check_room(const struct qd_convert *c, struct qd_err *err)
+{
+	uint64_t size;
+	int r;
+
+	if (c->io->is_stream || (!c->opts->no_create && !c->io->is_device))
+		return 0;
+	r = qd_io_size(c->io, &size, err);
+	if (!r && size < c->src->virtual_size)
+		r = qd_err_set(err, QD_E_INVALID, "the target holds %" PRIu64 " bytes, the source %" PRIu64, size,
+			       c->src->virtual_size);
+	return r;
+}
+
+static int prepare_in_place(struct qd_convert *c, struct qd_layout *l, struct qd_err *err)
+{
+	int r;
+
+	if (is_raw(c->opts))
+		return check_room(c, err);
+	if (!c->opts->no_create)
+		return 0;
+	r = adopt_layout(c, l, c->io, err);
+	if (r)
+		return r;
+	if (!c->opts->no_dedup && l->refcount_bits == 1)
+		return qd_err_set(err, QD_E_INVALID, "the target's refcount_bits=1 cannot count shared clusters: use --no-dedup");
+	return c->io->is_device ? 0 : qd_io_truncate(c->io, 0, err);
+}
+
+/* preallocation=falloc and full: the file's holes get host space. */
+static int preallocate(const struct qd_convert *c, struct qd_io *io, uint64_t size, struct qd_err *err)
+{
+	uint64_t data, hole, off = 0;
+	int r = 0;
+
+	if (c->layout->preallocation < QD_PREALLOC_FALLOC)
+		return 0;
+	if (c->layout->preallocation == QD_PREALLOC_FALLOC)
+		return qd_io_reserve(io, 0, size, err);
+	while (!r && off < size) {
+		r = qd_io_next_data(io, off, &data, &hole, err);
+		if (!r && data > off)
+			r = qd_io_fill_zeros(io, off, qd_min_u64(data, size) - off, err);
+		off = data == hole ? size : hole;
+	}
+	return r;
+}
+
+/* --- all of it --- */
+
+static int write_target(struct qd_convert *c, struct target *t, struct qd_err *err)
+{
+	int r;
+
+	if (t->data_nf)
+		c->data_io = qd_newfile_io(t->data_nf);
+	if (is_raw(c->opts))
+		return qd_convert_to_raw(c, err);
+	r = qd_convert_to_qcow2(c, err);
+	if (!r && c->data_io)
+		r = preallocate(c, c->data_io, c->result.virtual_size, err);
+	else if (!r)
+		r = preallocate(c, c->io, c->result.file_size, err);
+	return r;
+}
+
+/* The data file gets its name first: an image must not name what is not there. */
+static int publish(struct qd_convert *c, struct target *t, struct qd_err *err)
+{
+	int r = 0;
+
+	if (t->data_nf) {
+		r = qd_newfile_commit(t->data_nf, err);
+		t->data_nf = NULL;
+	}
+	if (!r && t->nf) {
+		r = qd_newfile_commit(t->nf, err);
+		t->nf = NULL;
+		t->io = NULL;
+	} else if (!r && !c->io->is_stream) {
+		r = qd_io_flush(c->io, err);
+	}
+	return r;
+}
+
+static void close_target(struct target *t)
+{
+	if (!t->nf)
+		qd_io_close(t->io);
+	qd_newfile_abort(t->nf);
+	qd_newfile_abort(t->data_nf);
+}
+
+static int convert(struct qd_convert *c, struct qd_layout *l, struct qd_err *err)
+{
+	struct target t = { 0 };
+	int r = open_backing(c->opts, l, c->src, c->memory, err);
+
+	if (!r)
+		r = refuse_source(c->opts, c->src, err);
+	if (!r)
+		r = open_target(c->opts, &t, err);
+	if (r)
+		goto out;
+	c->io = t.io;
+	if (!t.nf && !c->io->is_stream)
+		r = prepare_in_place(c, l, err);
+	if (!r)
+		r = open_data_file(c, &t, err);
+	if (!r) {
+		qd_progress_set_total(c->progress, c->src->virtual_size);
+		r = write_target(c, &t, err);
+	}
+	if (!r)
+		r = publish(c, &t, err);
+out:
+	if (r)
+		qd_err_file(err, r, c->opts->target);
+	close_target(&t);
+	return r;
+}
+
+int qd_convert(const struct qd_convert_opts *opts, struct qd_progress *progress,
+	       struct qd_convert_result *ret_result, struct qd_err *err)
+{
+	struct qd_source src = { 0 };
+	struct qd_layout layout = { 0 };
+	struct qd_convert c = {
+		.opts = opts,
+		.src = &src,
+		.memory = opts->memory ? opts->memory : qd_default_memory(),
+		.nthreads = opts->threads ? opts->threads : qd_cpu_count(),
+		.layout = &layout,
+		.progress = progress,
+	};
+	int r = check_opts(opts, err);
+
+	if (r)
+		return r;
+	r = qd_layout_copy(&opts->layout, &layout, err);
+	if (r)
+		return r;
+	if (!layout.cluster_size)
+		layout.cluster_size = 65536;
+	r = qd_source_open(opts, c.memory, &src, err);
+	if (!r) {
+		c.result.target_format = is_raw(opts) ? "raw" : "qcow2";
+		if (!opts->bitmaps && src.disk && src.disk->img)
+			c.result.bitmaps_left = qd_bitmaps_count(src.disk->img);
+		r = convert(&c, &layout, err);
+	}
+	if (!r)
+		*ret_result = c.result;
+	qd_source_close(&src);
+	qd_layout_free(&layout);
+	return r;
+}
