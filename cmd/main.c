@@ -15,6 +15,8 @@
 
 static const struct cmd commands[] = {
 	{ "convert", "copy a disk into a new image, deduplicated", cmd_convert, CMD_WRITES | CMD_JSON, 1 },
+	{ "info", "what an image says about itself", cmd_info, CMD_JSON, 1 },
+	{ "map", "where the parts of a disk lie", cmd_map, CMD_JSON, 1 },
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -55,6 +57,10 @@ static int show_help(void)
 	       "is in them.  What it writes is plain qcow2 that any QEMU reads and writes.\n");
 	list_commands("Commands that write an image:", CMD_WRITES);
 	list_commands("Commands that only read:", 0);
+	printf("\nOptions:\n");
+	for (const struct poptOption *row = global_options; row->longName; row++)
+		printf("  %c%c%c --%-9s %s\n", row->shortName ? '-' : ' ', row->shortName ? row->shortName : ' ',
+		       row->shortName ? ',' : ' ', row->longName, row->descrip);
 	printf("\n'qdedup COMMAND --help' or 'qdedup help COMMAND' shows a command's options.\n");
 	return 0;
 }

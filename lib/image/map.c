@@ -254,7 +254,7 @@ static int decode_unit(const struct qd_map *map, const uint8_t *table, uint64_t 
 	} else {
 		ret_unit->kind = has_offset(map, entry) ? QD_MAP_DATA : QD_MAP_UNALLOCATED;
 	}
-	if (ret_unit->kind != QD_MAP_UNALLOCATED && has_offset(map, entry))
+	if (has_offset(map, entry))
 		ret_unit->host_off = qd_entry_host_off(entry) + in_cluster;
 	return 0;
 }
@@ -282,10 +282,8 @@ static bool continues(const struct qd_map_run *run, const struct unit *next, uin
 {
 	if (next->kind != run->kind || run->kind == QD_MAP_COMPRESSED)
 		return false;
-	if (run->kind == QD_MAP_UNALLOCATED)
-		return true;
 	if (!run->host_off || !next->host_off)
-		return run->kind == QD_MAP_ZERO && run->host_off == next->host_off;
+		return run->kind != QD_MAP_DATA && run->host_off == next->host_off;
 	return next->host_off == run->host_off + nbytes;
 }
 
@@ -318,7 +316,7 @@ static int scan_table(const struct qd_map *map, const uint8_t *table, uint64_t e
 		if (run->kind == QD_MAP_COMPRESSED)
 			break;
 	}
-	*ret_more = run->kind == QD_MAP_UNALLOCATED || (run->kind == QD_MAP_ZERO && !run->host_off);
+	*ret_more = (run->kind == QD_MAP_UNALLOCATED || run->kind == QD_MAP_ZERO) && !run->host_off;
 	return 0;
 }
 

@@ -15,7 +15,7 @@
 struct qd_map;
 
 enum qd_map_kind {
-	QD_MAP_UNALLOCATED,	/* look into the backing file */
+	QD_MAP_UNALLOCATED,	/* look into the backing file; host_off is not 0 for subclusters that have a place */
 	QD_MAP_ZERO,		/* reads as zeros; host_off is not 0 when a cluster is preallocated for it */
 	QD_MAP_DATA,		/* nbytes at host_off */
 	QD_MAP_COMPRESSED,	/* part of one compressed cluster: `entry` is its descriptor */
@@ -25,7 +25,7 @@ struct qd_map_run {
 	enum qd_map_kind kind;
 	uint64_t guest_off;	/* bytes */
 	uint64_t nbytes;
-	uint64_t host_off;	/* of guest_off; DATA, or preallocated ZERO */
+	uint64_t host_off;	/* of guest_off; DATA, or preallocated ZERO and UNALLOCATED */
 	uint64_t entry;		/* the L2 entry of the (first) cluster */
 };
 
