@@ -24,7 +24,6 @@
 #define ENTRY_FIXED 24u
 #define MIN_ENTRY 32u	/* the fixed part, a name of one byte, padding */
 #define FLAGS_KNOWN (QD_BITMAP_FLAG_IN_USE | QD_BITMAP_FLAG_AUTO | QD_BITMAP_FLAG_EXTRA_COMPATIBLE)
-#define TYPE_DIRTY_TRACKING 1
 #define MIN_GRANULARITY_BITS 9
 #define MAX_GRANULARITY_BITS 31
 #define MAX_NAME 1023
@@ -122,7 +121,7 @@ static int check_entry(const struct qd_bitmap_entry *e, struct qd_err *err)
 	if (e->flags & ~FLAGS_KNOWN)
 		return qd_err_set(err, QD_E_CORRUPT, "bitmap: flags are 0x%" PRIx32
 				  ", expected bits 0..2 only", e->flags);
-	if (e->type != TYPE_DIRTY_TRACKING)
+	if (e->type != QD_BITMAP_TYPE_DIRTY_TRACKING)
 		return qd_err_set(err, QD_E_UNSUPPORTED, "bitmap: type is %u, expected 1", e->type);
 	if (e->granularity_bits < MIN_GRANULARITY_BITS || e->granularity_bits > MAX_GRANULARITY_BITS)
 		return qd_err_set(err, e->granularity_bits > 63 ? QD_E_CORRUPT : QD_E_UNSUPPORTED,

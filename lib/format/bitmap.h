@@ -16,6 +16,8 @@
 #define QD_BITMAP_MAX 65535u			/* QEMU's limit on the number of bitmaps */
 #define QD_BITMAP_MAX_DIR (1024u * 65535u)	/* QEMU's limit on the directory, bytes */
 #define QD_BITMAP_MAX_TABLE 0x8000000u		/* QEMU's limit on table entries */
+#define QD_BITMAP_MAX_DATA 0x20000000u		/* QEMU's limit on the clusters of one bitmap, bytes */
+#define QD_BITMAP_TYPE_DIRTY_TRACKING 1u	/* the only type there is */
 #define QD_BITMAP_FLAG_IN_USE (1u << 0)
 #define QD_BITMAP_FLAG_AUTO (1u << 1)
 #define QD_BITMAP_FLAG_EXTRA_COMPATIBLE (1u << 2)
@@ -30,7 +32,7 @@ struct qd_bitmap_entry {
 	uint64_t table_off;
 	uint32_t table_entries;
 	uint32_t flags;
-	uint8_t type;			/* 1: dirty tracking */
+	uint8_t type;			/* QD_BITMAP_TYPE_DIRTY_TRACKING */
 	uint8_t granularity_bits;
 	uint16_t name_len;
 	uint32_t extra_len;
