@@ -50,8 +50,9 @@ int qd_bitmaps_check_copy(const struct qd_image *from, struct qd_err *err);
  * Copies all bitmaps, bit by bit, into clusters of the new image (to_io is what `to` writes
  * to) and adds the header extension; does nothing when there are none.  The caller passes
  * QD_AUTOCLEAR_BITMAPS to qd_build_finish if qd_bitmaps_count(from) is not 0.  The new disk
- * has the size of from's active layer.  Fails where qd_bitmaps_check_copy does; where
- * anything fails, the new image is not to be finished.
+ * has the size that qd_build_new was given (0: that of from's active layer): what it has
+ * more is clean.  Fails where qd_bitmaps_check_copy does; where anything fails, the new
+ * image is not to be finished.
  */
 int qd_bitmaps_copy(const struct qd_image *from, struct qd_build *to, struct qd_io *to_io, struct qd_err *err);
 

@@ -12,7 +12,7 @@
  *
  * Invariants
  *  M1  what is written depends on the bits alone, not on how the source stores them.
- *  M2  bits past the end of the disk are zero in the target, whatever the source has.
+ *  M2  bits past the end of either disk are zero in the target, whatever the source has.
  *  M3  the data clusters read are no more than the source file has: a small file whose
  *      tables name one cluster again and again is refused, not blown up.
  */
@@ -191,13 +191,6 @@ static int put_cluster(struct target *t, uint8_t *bits, size_t used, struct qd_e
 	return r ? r : put_entry(t, off, err);
 }
 
-/* M2: the bits of the last byte that are past the end of the disk. */
-static void clear_tail(uint8_t *last, uint64_t nbits)
-{
-	if (nbits % 8)
-		*last &= (uint8_t)((1u << nbits % 8) - 1);
-}
-
 /* Clusters of `nbytes` bytes, filled up with zeros. */
 static int add_clusters(struct target *t, uint64_t nbytes, uint64_t *ret_off, struct qd_err *err)
 {
@@ -207,22 +200,45 @@ static int add_clusters(struct target *t, uint64_t nbytes, uint64_t *ret_off, st
 	return r || n * size == nbytes ? r : qd_io_zero(t->io, *ret_off + nbytes, n * size - nbytes, err);
 }
 
+/* The size of the new disk, as far as the builder knows it yet. */
+static uint64_t new_size(const struct copying *c)
+{
+	uint64_t size = c->to.build->header.virtual_size;
+
+	return size ? size : c->from.img->geom.virtual_size;
+}
+
+/* Fills c->cluster with n bytes from off on, of `nbits` bits that the source has for the new disk (M2). */
+static int fill_cluster(struct copying *c, uint64_t off, size_t n, uint64_t nbits, struct qd_err *err)
+{
+	uint64_t used = qd_div_up(nbits, 8);
+	size_t have = off < used ? (size_t)qd_min_u64(n, used - off) : 0;
+	int r = read_bits(c, off, have, c->cluster, err);
+
+	memset(c->cluster + have, 0, n - have);
+	if (have && off + have == used && nbits % 8)
+		c->cluster[have - 1] &= (uint8_t)((1u << nbits % 8) - 1);
+	return r;
+}
+
 static int copy_bits(struct copying *c, const struct qd_bitmap *b, uint64_t *ret_entries, struct qd_err *err)
 {
-	uint64_t virtual_size = c->from.img->geom.virtual_size, size = c->to.build->geom.cluster_size;
-	uint64_t nbytes = qd_bitmaps_data_nbytes(virtual_size, b->granularity);
+	uint64_t from_size = c->from.img->geom.virtual_size, size = c->to.build->geom.cluster_size;
+	uint64_t nbits = qd_div_up(qd_min_u64(from_size, new_size(c)), b->granularity);
+	uint64_t nbytes = qd_bitmaps_data_nbytes(new_size(c), b->granularity);
 	uint64_t entries = qd_div_up(nbytes, size);
-	int r = add_clusters(&c->to, entries * 8, &c->to.table_off, err);
+	int r;
 
+	if (entries * size > QD_BITMAP_MAX_DATA)
+		return qd_err_set(err, QD_E_INVALID, "granularity %" PRIu64 " is too fine for the new disk", b->granularity);
+	r = add_clusters(&c->to, entries * 8, &c->to.table_off, err);
 	c->from.bitmap = b;
 	c->from.window_first = UINT64_MAX;
 	c->to.nentries = 0;
 	for (uint64_t off = 0; !r && off < nbytes; off += size) {
 		size_t n = (size_t)qd_min_u64(size, nbytes - off);
 
-		r = read_bits(c, off, n, c->cluster, err);
-		if (!r && off + n == nbytes)
-			clear_tail(c->cluster + n - 1, qd_div_up(virtual_size, b->granularity));
+		r = fill_cluster(c, off, n, nbits, err);
 		if (!r)
 			r = put_cluster(&c->to, c->cluster, n, err);
 	}
@@ -254,7 +270,7 @@ static int append_entry(struct copying *c, const struct qd_bitmap *b, uint64_t e
 static int copy_bitmap(void *ctx, const struct qd_bitmap *b, struct qd_err *err)
 {
 	struct copying *c = ctx;
-	uint64_t entries;
+	uint64_t entries = 0;
 	int r = refuse_broken(NULL, b, err);
 
 	if (r)

@@ -135,7 +135,7 @@ static int refuse_source(const struct qd_convert_opts *o, const struct qd_source
 			   src->backing && qd_disk_uses_path(src->backing, o->target) ? "backing file" : NULL;
 
 	if (!what)
-		return 0;
+		return o->bitmaps && src->disk && src->disk->img ? qd_bitmaps_check_copy(src->disk->img, err) : 0;
 	qd_err_set(err, QD_E_INVALID, "the target is (part of) the %s: it would be overwritten while it is read", what);
 	return qd_err_file(err, QD_E_INVALID, o->target);
 }

@@ -571,7 +571,8 @@ static int init_build(struct writer *w, struct qd_err *err)
 		.max_share = o->max_share,
 		.memory = w->c->memory / 4,
 	};
-	int r = qd_build_new(w->c->io, w->c->src->virtual_size, &bo, &w->build, err);
+	uint64_t size = qd_max_u64(w->c->virtual_size, w->c->src->virtual_size);
+	int r = qd_build_new(w->c->io, size, &bo, &w->build, err);
 
 	if (r)
 		return r;
@@ -625,15 +626,15 @@ static int complete(struct writer *w, struct qd_err *err)
 {
 	struct qd_convert *c = w->c;
 	uint64_t size = qd_max_u64(c->virtual_size, c->src->virtual_size);
-	const struct qd_image *img = c->src->disk ? c->src->disk->img : NULL;
+	const struct qd_image *img = c->opts->bitmaps && size && c->src->disk ? c->src->disk->img : NULL;
 	struct qd_build_stats stats;
 	int r = fill_up_to(w, qd_div_up(size, w->geom->cluster_size), err);
 
-	if (!r && c->opts->bitmaps && img)
+	if (!r && img)
 		r = qd_bitmaps_copy(img, w->build, c->io, err);
 	if (!r)
 		r = qd_build_finish(w->build, size,
-				    c->opts->bitmaps && img && qd_bitmaps_count(img) ? QD_AUTOCLEAR_BITMAPS : 0, &stats, err);
+				    img && qd_bitmaps_count(img) ? QD_AUTOCLEAR_BITMAPS : 0, &stats, err);
 	if (r)
 		return r;
 	c->result.virtual_size = size;
