@@ -106,31 +106,6 @@ static int open_data_file(struct qd_disk *d, const struct qd_disk_opts *opts, st
 	return r;
 }
 
-static int make_map(struct qd_disk *d, const struct qd_disk_opts *opts, struct qd_err *err)
-{
-	struct qd_image *img = d->img;
-	const struct qd_snapshot *s;
-	uint64_t cache = opts->map_cache_nbytes ? opts->map_cache_nbytes : DEFAULT_MAP_CACHE;
-	uint64_t *l1 = NULL;
-	int r;
-
-	d->virtual_size = img->header.virtual_size;
-	if (!opts->snapshot)
-		return qd_map_new(img, img->l1, img->header.l1_entries, d->virtual_size, cache, &d->map, err);
-	s = qd_image_find_snapshot(img, opts->snapshot);
-	if (!s)
-		return qd_err_set(err, QD_E_INVALID, "there is no snapshot \"%s\" in the image", opts->snapshot);
-	if (s == qd_image_find_pin(img))
-		return qd_err_set(err, QD_E_INVALID,
-				  "snapshot \"%s\" is the pin that keeps shared clusters shared: it holds no disk", s->name);
-	d->virtual_size = s->disk_size;
-	r = qd_image_load_l1(img, s->l1_off, s->l1_entries, &l1, err);
-	if (!r)
-		r = qd_map_new(img, l1, s->l1_entries, d->virtual_size, cache, &d->map, err);
-	free(l1);
-	return r;
-}
-
 /*
  * QEMU counts in sectors.  A tail shorter than one exists in no image it makes, but what
  * is there is data: the size is rounded up, never down.
@@ -141,6 +116,35 @@ static int round_size(struct qd_disk *d, struct qd_err *err)
 		return qd_err_set(err, QD_E_CORRUPT, "virtual size %" PRIu64 " is too large", d->virtual_size);
 	d->virtual_size = qd_align_up(d->virtual_size, 512);
 	return 0;
+}
+
+static int make_map(struct qd_disk *d, const struct qd_disk_opts *opts, struct qd_err *err)
+{
+	struct qd_image *img = d->img;
+	const struct qd_snapshot *s;
+	uint64_t cache = opts->map_cache_nbytes ? opts->map_cache_nbytes : DEFAULT_MAP_CACHE;
+	uint64_t *l1 = NULL;
+	int r;
+
+	d->virtual_size = img->header.virtual_size;
+	if (!opts->snapshot) {
+		r = round_size(d, err);
+		return r ? r : qd_map_new(img, img->l1, img->header.l1_entries, d->virtual_size, cache, &d->map, err);
+	}
+	s = qd_image_find_snapshot(img, opts->snapshot);
+	if (!s)
+		return qd_err_set(err, QD_E_INVALID, "there is no snapshot \"%s\" in the image", opts->snapshot);
+	if (s == qd_image_find_pin(img))
+		return qd_err_set(err, QD_E_INVALID,
+				  "snapshot \"%s\" is the pin that keeps shared clusters shared: it holds no disk", s->name);
+	d->virtual_size = s->disk_size;
+	r = round_size(d, err);
+	if (!r)
+		r = qd_image_load_l1(img, s->l1_off, s->l1_entries, &l1, err);
+	if (!r)
+		r = qd_map_new(img, l1, s->l1_entries, d->virtual_size, cache, &d->map, err);
+	free(l1);
+	return r;
 }
 
 /* One file: everything but its backing file.  d->io is set; img takes it over for qcow2. */
@@ -162,8 +166,6 @@ static int open_layer(struct qd_disk *d, const struct qd_disk_opts *opts, const 
 		r = qd_image_require_plain(d->img, err);
 	if (!r)
 		r = make_map(d, opts, err);
-	if (!r)
-		r = round_size(d, err);
 	if (!r && (d->img->header.incompatible & QD_INCOMPAT_DATA_FILE))
 		r = open_data_file(d, opts, err);
 	return r;
