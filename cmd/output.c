@@ -28,7 +28,7 @@ int output_json(json_t *root)
 		qd_err_nomem(&err, "the JSON result");
 		return report_error(&err);
 	}
-	rc = json_dumpf(root, stdout, JSON_INDENT(4) | JSON_ENSURE_ASCII);
+	rc = json_dumpf(root, stdout, JSON_INDENT(4) | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(12));
 	json_decref(root);
 	if (rc == 0)
 		putchar('\n');

@@ -206,7 +206,7 @@ static int count_streams_in_passes(struct counting *k, struct qd_err *err)
 		r = qd_tables_walk(k->img, offer_table, k, &bad, err);
 		if (r)
 			return r;
-		if (qd_streams_end(k->streams, &k->c->data, &k->c->saved_nbytes))
+		if (qd_streams_end(k->streams, &k->c->data, &k->c->data_nbytes, &k->c->saved_nbytes))
 			lo += width;
 		else if (width > 1)
 			width /= 2;
@@ -218,15 +218,18 @@ static int count_streams_in_passes(struct counting *k, struct qd_err *err)
 
 static int count_layers(struct counting *k, struct qd_err *err)
 {
+	uint64_t bad = 0;
 	int r;
 
 	qd_streams_begin(k->streams, 0, UINT64_MAX);
-	r = qd_tables_walk(k->img, count_table, k, &k->c->bad, err);
+	r = qd_tables_walk(k->img, count_table, k, &bad, err);
 	if (r)
 		return r;
+	k->c->bad += bad;
 	qd_usage_summarize(k->c->usage, &k->c->data);
+	k->c->data_nbytes = k->c->data.distinct << k->img->geom.cluster_bits;
 	k->c->saved_nbytes = (k->c->data.references - k->c->data.distinct) << k->img->geom.cluster_bits;
-	if (!qd_streams_end(k->streams, &k->c->data, &k->c->saved_nbytes))
+	if (!qd_streams_end(k->streams, &k->c->data, &k->c->data_nbytes, &k->c->saved_nbytes))
 		r = count_streams_in_passes(k, err);
 	return r;
 }

@@ -23,6 +23,7 @@ struct qd_census {
 
 	/* All layers; the pin counts only as `pinned`. */
 	struct qd_usage_sum data;	/* host clusters of data; compressed ones: descriptors */
+	uint64_t data_nbytes;		/* that they take; streams in whole sectors */
 	uint64_t saved_nbytes;		/* what each reference after the first would take */
 	uint64_t metadata_clusters;
 	uint64_t preallocated;		/* host clusters kept for guest clusters that read as zeros */

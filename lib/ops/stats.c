@@ -42,6 +42,7 @@ static void take_census(const struct qd_census *c, struct qd_stats *s)
 	s->guest_compressed = c->guest_compressed;
 	s->references = c->data.references;
 	s->data_clusters = c->data.distinct;
+	s->data_nbytes = c->data_nbytes;
 	s->preallocated_clusters = c->preallocated;
 	s->metadata_clusters = c->metadata_clusters;
 	s->pinned_clusters = c->data.pinned;

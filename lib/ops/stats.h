@@ -46,6 +46,7 @@ struct qd_stats {
 
 	uint64_t references;		/* L2 entries that name data, active layer and snapshots, not the pin */
 	uint64_t data_clusters;		/* distinct clusters (compressed: descriptors) they name */
+	uint64_t data_nbytes;		/* that those take in the file */
 	uint64_t preallocated_clusters;	/* kept for guest clusters that read as zeros */
 	uint64_t metadata_clusters;
 	uint64_t leaked_clusters;	/* have a refcount, and nothing references them */

@@ -126,17 +126,20 @@ int qd_streams_add(struct qd_streams *s, uint64_t entry, uint64_t references, bo
 	return 0;
 }
 
-bool qd_streams_end(struct qd_streams *s, struct qd_usage_sum *sum, uint64_t *saved)
+bool qd_streams_end(struct qd_streams *s, struct qd_usage_sum *sum, uint64_t *stored, uint64_t *saved)
 {
 	if (s->overflow)
 		return false;
 	merge(s);
 	for (uint64_t i = 0; i < s->nrecords; i++) {
-		const struct record *rec = &s->records[i];
+		uint64_t references = s->records[i].counts >> 1;
+		uint64_t nbytes = qd_l2_compressed(&s->geom, s->records[i].stream).nbytes;
 
-		qd_usage_sum_add(sum, rec->counts >> 1, rec->counts & PINNED);
-		if (rec->counts >> 1 > 1)
-			*saved += ((rec->counts >> 1) - 1) * qd_l2_compressed(&s->geom, rec->stream).nbytes;
+		qd_usage_sum_add(sum, references, s->records[i].counts & PINNED);
+		if (references) {
+			*stored += nbytes;
+			*saved += (references - 1) * nbytes;
+		}
 	}
 	return true;
 }

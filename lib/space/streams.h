@@ -25,10 +25,11 @@ void qd_streams_begin(struct qd_streams *s, uint64_t lo, uint64_t hi);
 int qd_streams_add(struct qd_streams *s, uint64_t entry, uint64_t references, bool pinned, struct qd_err *err);
 
 /*
- * Ends the pass: true, and *sum and *saved (bytes that each reference after the first
- * does not take) grow by what it found; false when it did not fit.
+ * Ends the pass: true, and *sum, *stored (bytes of the streams that are referenced) and
+ * *saved (bytes that each reference after the first does not take) grow by what it
+ * found; false when it did not fit.
  */
-bool qd_streams_end(struct qd_streams *s, struct qd_usage_sum *sum, uint64_t *saved);
+bool qd_streams_end(struct qd_streams *s, struct qd_usage_sum *sum, uint64_t *stored, uint64_t *saved);
 
 /* A width of range that will probably fit, the last complete offer having been so large. */
 uint64_t qd_streams_guess(const struct qd_streams *s, uint64_t file_size);
