@@ -141,14 +141,16 @@ static int write_l1(struct qd_build *b, struct qd_err *err)
 	if (entries > QD_MAX_L1_BYTES / 8)
 		return qd_err_set(err, QD_E_INVALID, "the disk is too large for this cluster size: use larger clusters");
 	assert(entries >= b->l2.l1_used);
-	l1 = calloc(entries ? entries : 1, 8);
+	b->header.l1_entries = (uint32_t)entries;
+	if (!entries)	/* a disk of 0 bytes: a table that nothing refers to would be a leak */
+		return 0;
+	l1 = calloc(entries, 8);
 	if (!l1)
 		return qd_err_nomem(err, "the L1 table");
 	for (uint64_t i = 0; i < b->l2.l1_used; i++)
 		if (qd_l2store_table_off(&b->l2, i))
 			qd_put_be64(l1 + i * 8, qd_l2store_table_off(&b->l2, i) | QD_COPIED);
 	r = write_table(b, l1, entries * 8, &b->header.l1_off, err);
-	b->header.l1_entries = (uint32_t)entries;
 	free(l1);
 	return r;
 }
