@@ -182,8 +182,8 @@ static int file_zero(struct qd_io *io, uint64_t off, uint64_t nbytes)
 		return rc;
 	rc = file_size(io, &size);
 	/* The last byte of our own range brings the file to its length. */
-	if (rc == 0 && size < off + nbytes && pwrite(f->fd, "", 1, (off_t)(off + nbytes - 1)) != 1)
-		rc = errno == EINTR ? -EINTR : -errno;
+	if (rc == 0 && size < off + nbytes && pwrite(f->fd, "", 1, (off_t)(off + nbytes - 1)) < 0)
+		rc = -errno;
 	return rc;
 }
 

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# --no-pin shares without a pin; --no-dedup stores every non-zero cluster; with nothing shared there
+# is nothing to pin.
+. "$(dirname "$0")/convert-lib.sh"
+
+mkdup in.raw 4M 4K 40 123
+counted in.raw 4K
+for c in '' -c; do
+	rm -f ./*.qcow2
+	# shellcheck disable=SC2086
+	ok "$QDEDUP" convert $c --no-pin -o cluster_size=4K in.raw out.qcow2
+	check_clean -q out.qcow2
+	same in.raw out.qcow2 raw qcow2
+	is "$data 0 0" "$(walk --get data --get pin --get snapshots out.qcow2 | xargs)" "--no-pin: data, pin, snapshots"
+
+	# shellcheck disable=SC2086
+	ok "$QDEDUP" convert $c --no-dedup -o cluster_size=4K in.raw full.qcow2
+	deduplicated full.qcow2 in.raw 4K 1
+	is 0 "$(walk --get shared full.qcow2)" "shared clusters of --no-dedup"
+
+	# shellcheck disable=SC2086
+	ok "$QDEDUP" convert $c -o cluster_size=4K in.raw pinned.qcow2
+	deduplicated pinned.qcow2 in.raw 4K
+	is "$shared 1" "$(walk --get pinned --get pin pinned.qcow2 | xargs)" "pinned clusters, pins"
+done
+qemu-img snapshot -l pinned.qcow2 | grep -q qdedup || die "the pin is not a snapshot named qdedup"

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# 8 TiB with a few clusters of data take a moment, from raw and from qcow2, to qcow2 and to raw.
+. "$(dirname "$0")/convert-lib.sh"
+
+truncate -s 8T in.raw 2>/dev/null || skip "needs a file system with files of 8 TiB"
+for at in 0 1T 4398046515200 8796093018112; do
+	qemu-io -f raw -c "write -P 0x55 $at 4k" in.raw >/dev/null
+done
+soon() {
+	local status=0
+	timeout $((3 * slower)) "$@" || status=$?
+	[ $status -ne 124 ] || die "not done after $((3 * slower)) s: $*"
+	is 0 $status "$*"
+}
+rm -f ./*.qcow2
+soon "$QDEDUP" convert in.raw out.qcow2
+check_clean -q out.qcow2
+is "2 4" "$(walk --fresh --get data --get references out.qcow2 | xargs)" "data clusters and references"
+soon qemu-img compare -q -f raw -F qcow2 in.raw out.qcow2
+soon "$QDEDUP" convert out.qcow2 back.raw
+is $((8 << 40)) "$(stat -c %s back.raw)" "size"
+soon cmp -s <(qemu-img map --output=json -f raw in.raw) <(qemu-img map --output=json -f raw back.raw)
+soon "$QDEDUP" convert -c out.qcow2 packed.qcow2
+check_clean -q packed.qcow2
+soon "$QDEDUP" convert -o cluster_size=4K out.qcow2 small.qcow2 || true
+qemu-img create -q -f qcow2 -b in.raw -F raw over.qcow2
+qemu-io -c 'write -P 1 7T 64k' over.qcow2 >/dev/null
+soon "$QDEDUP" convert over.qcow2 flat.qcow2
+soon qemu-img compare -q over.qcow2 flat.qcow2
+
+# An L1 table past QEMU's limit of 32 MiB is refused before anything is written.
+fails 1 timeout $((3 * slower)) "$QDEDUP" convert -o cluster_size=512 in.raw none.qcow2
+says cluster_size
+[ ! -e none.qcow2 ] || die "a refused conversion left an output"
