@@ -50,6 +50,7 @@ struct cmd {
 	int failed;				/* exit status when it fails, usage errors included */
 };
 
+int cmd_check(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 int cmd_create(int argc, char **argv);

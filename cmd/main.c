@@ -14,6 +14,7 @@
 #include "cmd.h"
 
 static const struct cmd commands[] = {
+	{ "check", "find out what is wrong with an image", cmd_check, CMD_JSON, 1 },
 	{ "convert", "copy a disk into a new image, deduplicated", cmd_convert, CMD_WRITES | CMD_JSON, 1 },
 	{ "info", "what an image says about itself", cmd_info, CMD_JSON, 1 },
 	{ "map", "where the parts of a disk lie", cmd_map, CMD_JSON, 1 },

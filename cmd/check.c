@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qdedup check: what is wrong with an image.
+ *
+ * A damaged image may have millions of findings.  What is shown of each kind is the
+ * number and the first few; -v shows all, as they come.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd.h"
+#include "ops/check.h"
+
+#define FIRST_HUMAN 4
+#define FIRST_JSON 20
+#define WHERE_MAX 512
+#define DETAIL_MAX 512
+
+enum { OPT_VERBOSE = 256 };
+
+static const struct poptOption check_options[] = {
+	{ "verbose", 'v', POPT_ARG_NONE, NULL, OPT_VERBOSE,
+	  "show every finding, not only the first few of each kind", NULL },
+	OPTIONS_GROUP(options_source, "Source:"),
+	OPTIONS_GROUP(options_output, "Output:"),
+	OPTIONS_GROUP(options_progress, "Progress:"),
+	OPTIONS_GROUP(options_resources, "Resources:"),
+	OPTIONS_INCLUDE(options_common),
+	POPT_TABLEEND
+};
+
+/* A finding worth showing; the texts are owned. */
+struct shown {
+	struct qd_finding f;
+	char *where;
+	char *detail;
+};
+
+struct kind {
+	struct shown *first;	/* up to the limit */
+	size_t n;
+	uint64_t runs;		/* findings told, shown or not */
+};
+
+struct check_args {
+	bool verbose;
+	size_t limit;		/* findings kept of each kind */
+	struct kind kinds[QD_F_NTYPES];
+	struct qd_check_result result;
+	bool failed;		/* out of memory */
+};
+
+static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
+{
+	struct check_args *args = ctx;
+
+	(void)val;
+	(void)text;
+	(void)err;
+	args->verbose = true;
+	return 0;
+}
+
+/* ---- collecting ---- */
+
+static bool make_shown(const struct qd_finding *f, uint64_t cluster_size, struct shown *ret)
+{
+	char where[WHERE_MAX], detail[DETAIL_MAX];
+
+	ret->f = *f;
+	ret->f.label = NULL;
+	ret->where = strdup(qd_finding_where(f, cluster_size, where, sizeof(where)));
+	ret->detail = strdup(qd_finding_detail(f, detail, sizeof(detail)));
+	return ret->where && ret->detail;
+}
+
+static void keep(void *ctx, const struct qd_finding *f, uint64_t cluster_size)
+{
+	struct check_args *args = ctx;
+	struct kind *k = &args->kinds[f->type];
+	struct shown *grown;
+
+	k->runs++;
+	if (k->n >= args->limit)
+		return;
+	if ((k->n & (k->n - 1)) == 0) {
+		grown = realloc(k->first, (k->n ? k->n * 2 : 1) * sizeof(*grown));
+		if (!grown) {
+			args->failed = true;
+			return;
+		}
+		k->first = grown;
+	}
+	if (!make_shown(f, cluster_size, &k->first[k->n++]))
+		args->failed = true;
+}
+
+static void put_finding(const char *where, const char *detail, uint64_t nitems)
+{
+	fputs("    ", stdout);
+	text_put(stdout, where);
+	fputs(": ", stdout);
+	text_put(stdout, detail);
+	if (nitems > 1)
+		printf(" (%" PRIu64 " times)", nitems);
+	putchar('\n');
+}
+
+/* -v: told as they come, with the kind on each line. */
+static void put_at_once(void *ctx, const struct qd_finding *f, uint64_t cluster_size)
+{
+	const struct qd_finding_kind *kind = qd_finding_kind(f->type);
+	char where[WHERE_MAX], detail[DETAIL_MAX];
+
+	(void)ctx;
+	progress_break();
+	printf("%s %s", qd_severity_name(kind->severity), kind->slug);
+	put_finding(qd_finding_where(f, cluster_size, where, sizeof(where)),
+		    qd_finding_detail(f, detail, sizeof(detail)), f->nitems);
+}
+
+static void free_args(struct check_args *args)
+{
+	for (size_t t = 0; t < QD_F_NTYPES; t++) {
+		for (size_t i = 0; i < args->kinds[t].n; i++) {
+			free(args->kinds[t].first[i].where);
+			free(args->kinds[t].first[i].detail);
+		}
+		free(args->kinds[t].first);
+	}
+}
+
+/* ---- JSON ---- */
+
+static bool set_count(json_t *object, const char *key, uint64_t value)
+{
+	return value == 0 || output_set_u64(object, key, value);
+}
+
+static json_t *finding_json(const struct shown *s)
+{
+	const struct qd_finding_kind *kind = qd_finding_kind(s->f.type);
+	json_t *j = json_object();
+	bool good = output_set(j, "type", json_string(kind->slug)) &&
+		    output_set(j, "severity", json_string(qd_severity_name(kind->severity))) &&
+		    output_set(j, "where", text_json(s->where)) &&
+		    output_set(j, "detail", text_json(s->detail)) &&
+		    output_set_u64(j, "count", s->f.nitems) &&
+		    (s->f.place.guest_off == QD_NOWHERE ||
+		     output_set_u64(j, "guest-offset", s->f.place.guest_off)) &&
+		    (s->f.place.host_off == QD_NOWHERE ||
+		     output_set_u64(j, "host-offset", s->f.place.host_off)) &&
+		    output_set(j, "repairable", json_boolean(kind->repairable)) &&
+		    output_set(j, "fixed", json_false());
+
+	if (good)
+		return j;
+	json_decref(j);
+	return NULL;
+}
+
+static json_t *findings_json(const struct check_args *args)
+{
+	json_t *list = json_array();
+
+	for (size_t t = 0; list && t < QD_F_NTYPES; t++) {
+		for (size_t i = 0; list && i < args->kinds[t].n; i++) {
+			if (json_array_append_new(list, finding_json(&args->kinds[t].first[i]))) {
+				json_decref(list);
+				list = NULL;
+			}
+		}
+	}
+	return list;
+}
+
+/* How often each kind was found, those not listed included. */
+static json_t *counts_json(const struct qd_check_result *r)
+{
+	json_t *object = json_object();
+
+	for (size_t t = 0; object && t < QD_F_NTYPES; t++) {
+		if (!r->count[t] ||
+		    output_set_u64(object, qd_finding_kind((enum qd_finding_type)t)->slug, r->count[t]))
+			continue;
+		json_decref(object);
+		object = NULL;
+	}
+	return object;
+}
+
+static json_t *check_json(const char *path, const struct check_args *args)
+{
+	const struct qd_check_result *r = &args->result;
+	json_t *root = json_object();
+	bool good = output_set(root, "filename", text_json(path)) &&
+		    output_set(root, "format", json_string("qcow2")) &&
+		    output_set_u64(root, "check-errors", r->check_errors) &&
+		    set_count(root, "image-end-offset", r->image_end) &&
+		    set_count(root, "total-clusters", r->total_clusters) &&
+		    set_count(root, "allocated-clusters", r->allocated_clusters) &&
+		    set_count(root, "fragmented-clusters", r->fragmented_clusters) &&
+		    set_count(root, "compressed-clusters", r->compressed_clusters) &&
+		    set_count(root, "corruptions", r->corruptions) && set_count(root, "leaks", r->leaks) &&
+		    output_set(root, "dirty", json_boolean(r->dirty)) &&
+		    output_set(root, "corrupt", json_boolean(r->corrupt_bit)) &&
+		    output_set(root, "findings", findings_json(args)) &&
+		    output_set(root, "finding-counts", counts_json(r));
+
+	if (good)
+		return root;
+	json_decref(root);
+	return NULL;
+}
+
+/* ---- text ---- */
+
+static void put_kind(const struct check_args *args, enum qd_finding_type type)
+{
+	const struct qd_finding_kind *kind = qd_finding_kind(type);
+	const struct kind *k = &args->kinds[type];
+
+	printf("%s %s: %s (%" PRIu64 ")\n", qd_severity_name(kind->severity), kind->slug, kind->summary,
+	       args->result.count[type]);
+	for (size_t i = 0; i < k->n; i++)
+		put_finding(k->first[i].where, k->first[i].detail, k->first[i].f.nitems);
+	if (k->runs > k->n && !args->verbose)
+		printf("    ... and %" PRIu64 " more places (-v shows them)\n", k->runs - k->n);
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+	return whole ? (double)part * 100.0 / (double)whole : 0.0;
+}
+
+static void put_totals(const struct qd_check_result *r)
+{
+	char size[QD_SIZE_TEXT];
+
+	printf("%" PRIu64 "/%" PRIu64 " clusters allocated (%.2f%%), %.2f%% fragmented, %.2f%% compressed\n",
+	       r->allocated_clusters, r->total_clusters, percent(r->allocated_clusters, r->total_clusters),
+	       percent(r->fragmented_clusters, r->allocated_clusters),
+	       percent(r->compressed_clusters, r->allocated_clusters));
+	printf("The image ends at byte %" PRIu64 " (%s)\n", r->image_end,
+	       qd_size_format(r->image_end, size, sizeof(size)));
+}
+
+static void put_verdict(const struct qd_check_result *r)
+{
+	if (r->check_errors)
+		printf("The check is incomplete: %" PRIu64 " errors.\n", r->check_errors);
+	if (r->corruptions)
+		printf("%" PRIu64
+		       " corruptions. Data may be wrong, or become wrong when the image is written to.\n",
+		       r->corruptions);
+	if (r->leaks)
+		printf("%" PRIu64 " leaked clusters. They waste space and do no other harm.\n", r->leaks);
+	if (r->blind && r->leaks)
+		printf("Some tables cannot be read: what looks leaked may be in use.\n");
+	if (!r->check_errors && !r->corruptions && !r->leaks)
+		printf("No errors.\n");
+}
+
+static void print_human(const struct options *o, const struct check_args *args)
+{
+	for (size_t t = 0; t < QD_F_NTYPES; t++)
+		if (args->result.count[t])
+			put_kind(args, (enum qd_finding_type)t);
+	if (o->quiet)
+		return;
+	put_verdict(&args->result);
+	if (args->result.check_errors == 0)
+		put_totals(&args->result);
+}
+
+/* ---- the command ---- */
+
+static int check(const struct options *o, struct check_args *args, struct qd_err *err)
+{
+	struct qd_file_opts file = { .cache = QD_CACHE_WRITEBACK, .no_lock = o->force_share };
+	struct qd_check_opts opts = {
+		.threads = o->threads, .memory = o->memory, .found = keep, .ctx = args
+	};
+	struct progress progress;
+	struct qd_io *io = NULL;
+	int rc;
+
+	args->limit = o->json ? (args->verbose ? SIZE_MAX : FIRST_JSON) : args->verbose ? 0 : FIRST_HUMAN;
+	if (args->verbose && !o->json)
+		opts.found = put_at_once;
+	rc = qd_io_file_open(o->args[0], &file, &io, err);
+	if (rc)
+		return rc;
+	progress_start(&progress, o, "check");
+	rc = qd_check(io, &opts, &progress.lib, &args->result, err);
+	progress_stop(&progress, rc == 0);
+	qd_io_close(io);
+	if (rc == 0 && args->failed)
+		rc = qd_err_nomem(err, "findings");
+	return rc;
+}
+
+static int refuse_raw(const struct options *o)
+{
+	struct qd_err err;
+
+	qd_err_set(&err, QD_E_UNSUPPORTED, "there is no check of this format (raw)");
+	qd_err_file(&err, err.code, o->args[0]);
+	report_error(&err);
+	return 63;
+}
+
+static int run(const struct options *o, struct check_args *args)
+{
+	struct qd_err err;
+
+	if (o->source_format && strcmp(o->source_format, "raw") == 0)
+		return refuse_raw(o);
+	qd_err_clear(&err);
+	if (check(o, args, &err))
+		return report_error(&err);
+	if (!args->result.is_qcow2 && o->source_format) {
+		qd_err_set(&err, QD_E_CORRUPT, "not a qcow2 image");
+		qd_err_file(&err, err.code, o->args[0]);
+		return report_error(&err);
+	}
+	if (!args->result.is_qcow2)
+		return refuse_raw(o);
+	if (o->json) {
+		int status = output_json(check_json(o->args[0], args));
+
+		return status ? status : qd_check_status(&args->result);
+	}
+	print_human(o, args);
+	return qd_check_status(&args->result);
+}
+
+int cmd_check(int argc, char **argv)
+{
+	static const struct cmd_syntax syntax = {
+		.table = check_options,
+		.arguments = "IMAGE",
+		.min_args = 1,
+		.max_args = 1,
+		.handle = take_option,
+	};
+	struct check_args args = { .verbose = false };
+	struct options o;
+	int status = options_parse(&o, &syntax, argc, argv, &args);
+
+	if (status == OPTIONS_GO)
+		status = run(&o, &args);
+	free_args(&args);
+	options_free(&o);
+	return status;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the check share; check.c tells the whole story.
+ */
+#ifndef QD_OPS_CHECK_INT_H
+#define QD_OPS_CHECK_INT_H
+
+#include "base/bytes.h"
+#include "format/entry.h"
+#include "format/header.h"
+#include "image/l2set.h"
+#include "ops/check.h"
+#include "space/counts.h"
+#include "space/overlap.h"
+
+/* A refcount table entry that cannot be used: the counts of its clusters are not known. */
+#define CHK_UNKNOWN_BLOCK 1u
+
+struct chk_snapshot {
+	uint64_t l1_off;
+	uint32_t l1_entries;
+	uint64_t disk_size;
+	uint64_t id_hash;
+	char *label;		/* ID and name, for people */
+};
+
+struct chk {
+	struct qd_io *io;
+	const struct qd_check_opts *opts;
+	struct qd_progress *progress;
+	struct qd_check_result *result;
+	unsigned threads;
+	uint64_t memory;
+
+	uint64_t file_size;	/* bytes, up to a full sector: what QEMU goes by */
+	uint64_t nclusters;	/* host clusters, a last one in part included */
+	struct qd_header header;
+	struct qd_geom geom;
+	bool data_file;
+	bool has_bitmaps;	/* extension and autoclear bit */
+	uint64_t bitmap_count;
+	uint64_t bitmap_dir_off;
+	uint64_t bitmap_dir_size;
+
+	uint64_t *reftable;	/* offsets of blocks, 0: none, or CHK_UNKNOWN_BLOCK */
+	uint64_t reftable_entries;
+	bool no_refcounts;	/* the table itself cannot be used: no count is judged */
+
+	struct chk_snapshot *snapshots;
+	uint32_t nsnapshots;
+	uint32_t pin_layer;	/* 0: none */
+
+	struct qd_extents extents;
+	struct qd_l2set l2;
+	struct qd_counts *counts;
+	bool local_done;	/* what an L2 entry says by itself has been reported */
+	bool need_report;	/* some COPIED flag is wrong, or metadata is named by an L2 entry */
+	uint64_t past_last;	/* last cluster in use + 1 */
+
+	struct qd_finding run;	/* not yet told */
+	bool have_run;
+};
+
+/* A list of findings, filled by one thread. */
+struct chk_list {
+	struct qd_finding *v;
+	size_t n;
+	size_t capacity;
+	bool failed;		/* out of memory */
+	uint64_t cluster_size;
+};
+
+void chk_list_add(struct chk_list *list, const struct qd_finding *f);
+
+/* Tells what is in the list and empties it. */
+int chk_list_emit(struct chk *c, struct chk_list *list, struct qd_err *err);
+
+void chk_emit(struct chk *c, const struct qd_finding *f);
+
+/* Shorthand for findings that stand alone. */
+void chk_found(struct chk *c, enum qd_finding_type type, enum qd_place_kind at, uint64_t index, uint64_t v0,
+	       uint64_t v1, uint64_t v2);
+
+/* The label of a layer's snapshot, or NULL. */
+const char *chk_label(const struct chk *c, uint32_t layer);
+
+/* QEMU's rule: a structure may reach past the end of the file by less than one cluster. */
+bool chk_in_file(const struct chk *c, uint64_t off, uint64_t nbytes);
+
+/* Notes that a structure lies there; in the file, nbytes > 0. */
+int chk_add_struct(struct chk *c, uint64_t off, uint64_t nbytes, enum qd_struct_kind kind, uint32_t id,
+		   struct qd_err *err);
+
+/*
+ * Reads; what lies past the end of the file is zeros.  When the device fails, *ret_ok is
+ * false, the buffer is zeros and the caller reports it; chk_read does that itself and is
+ * for one thread.
+ */
+int chk_try_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *ret_ok, struct qd_err *err);
+int chk_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *ret_ok, struct qd_err *err);
+
+/* The phases; each returns 0, 1 when the check must end here, or an error. */
+int chk_header(struct chk *c, struct qd_err *err);
+int chk_reftable(struct chk *c, struct qd_err *err);
+int chk_snapshots(struct chk *c, struct qd_err *err);
+int chk_bitmaps(struct chk *c, struct qd_err *err);
+int chk_l1_tables(struct chk *c, struct qd_err *err);
+int chk_overlaps(struct chk *c, struct qd_err *err);
+
+enum chk_walk { CHK_WALK_COUNT, CHK_WALK_REPORT };
+int chk_walk_l2(struct chk *c, enum chk_walk mode, struct qd_err *err);
+
+/* Chunks [first, end) of the counts: compares them, or replaces each byte by its verdict. */
+#define CHK_VERDICT_SOLE 1u	/* refcount 1 */
+#define CHK_VERDICT_META 2u
+#define CHK_VERDICT_UNKNOWN 4u
+enum chk_pass { CHK_PASS_COMPARE, CHK_PASS_VERDICT };
+int chk_refcounts(struct chk *c, enum chk_pass pass, uint64_t first, uint64_t end, struct qd_err *err);
+
+#endif

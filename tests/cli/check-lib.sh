@@ -1,0 +1,54 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What tests of check share, on top of lib.sh, which it brings along.
+#
+#	agrees IMG [STATUS]    qdedup check and qemu-img check: same exit status (and that
+#	                       one, when given), same numbers
+#	QEMU_OPTS              an array: how qemu-img must open IMG, instead of -f qcow2 IMG
+#	damage IMG ARGS...     tests/tools/damage.c
+#	finds IMG TYPE[=N]...  exactly these kinds of findings (not counting notes), N items
+
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+QEMU_OPTS=()
+
+# Both documents, reduced to what must agree, as sorted JSON.
+_agreed() {
+	json "$1" '{k: d.get(k, 0) for k in ("check-errors", "image-end-offset", "total-clusters",
+		"allocated-clusters", "fragmented-clusters", "compressed-clusters", "corruptions", "leaks")}'
+}
+
+agrees() {
+	local img=$1 theirs=0 ours=0
+	if [ ${#QEMU_OPTS[@]} -eq 0 ]; then
+		qemu-img check --output=json -f qcow2 "$img" >theirs.json 2>theirs.err || theirs=$?
+	else
+		qemu-img check --output=json "${QEMU_OPTS[@]}" >theirs.json 2>theirs.err || theirs=$?
+	fi
+	"$QDEDUP" check --output=json "$img" >ours.json 2>ours.err || ours=$?
+	[ "$theirs" -eq "$ours" ] ||
+		die "$img: qemu-img check exits $theirs, qdedup $ours: $(head -n 3 theirs.err ours.err; cat ours.json)"
+	is "$(_agreed theirs.json)" "$(_agreed ours.json)" "$img"
+	[ $# -lt 2 ] || is "$2" "$ours" "$img: exit status"
+}
+
+damage() {
+	"$QD_TOOLS/damage" "$@"
+}
+
+finds() {
+	local img=$1
+	shift
+	"$QDEDUP" check --output=json "$img" >ours.json 2>ours.err || true
+	python3 - "$img" "$@" <<-'END' || die "$img: not what was expected"
+	import json, sys
+	d = json.load(open("ours.json"))
+	notes = {f["type"] for f in d["findings"] if f["severity"] == "note"}
+	got = {k: n for k, n in d["finding-counts"].items() if k not in notes}
+	want = dict((a.split("=") + [None])[:2] for a in sys.argv[2:])
+	good = set(got) == set(want) and all(n is None or int(n) == got[k] for k, n in want.items())
+	if not good:
+	    print("expected", want, "found", got, d["findings"])
+	sys.exit(not good)
+	END
+}
