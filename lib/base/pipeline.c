@@ -9,7 +9,8 @@
  *
  * Invariants:
  *  1. Sequence numbers are given by `next`, which runs alone: they are the job order.
- *  2. Commit runs alone, on the job numbered next_commit, and then counts it up.
+ *  2. Commit takes the job numbered next_commit, which is counted up when it is done:
+ *     so it runs alone.
  *  3. After an error of job n, stages still start for jobs before n, never for n and
  *     later ones: the error returned is the lowest there is, whatever the timing.
  *  4. When no stage runs and none can start, all is done: a slot that is not free
@@ -43,7 +44,6 @@ struct pipeline {
 	unsigned nrunning;	/* stages */
 	unsigned nwaiting;	/* threads */
 	bool next_running;
-	bool commit_running;
 	bool no_more;		/* next said so, or something failed */
 	uint64_t next_seq;
 	uint64_t next_commit;
@@ -72,7 +72,7 @@ static enum stage pick(struct pipeline *p, struct slot **ret_slot)
 {
 	struct slot *s;
 
-	s = p->commit_running ? NULL : first_in(p, PREPARED);
+	s = first_in(p, PREPARED);
 	if (s && s->seq == p->next_commit) {
 		*ret_slot = s;
 		return COMMIT;
@@ -112,12 +112,10 @@ static void begin(struct pipeline *p, enum stage stage, struct slot *s)
 {
 	p->nrunning++;
 	s->state = BUSY;
-	if (stage == NEXT) {
-		p->next_running = true;
-		s->seq = p->next_seq;
-	} else if (stage == COMMIT) {
-		p->commit_running = true;
-	}
+	if (stage != NEXT)
+		return;
+	p->next_running = true;
+	s->seq = p->next_seq;
 }
 
 static void end(struct pipeline *p, enum stage stage, struct slot *s, int rc, const struct qd_err *err)
@@ -136,7 +134,6 @@ static void end(struct pipeline *p, enum stage stage, struct slot *s, int rc, co
 			s->state = FREE;
 		}
 	} else if (stage == COMMIT) {
-		p->commit_running = false;
 		p->next_commit++;
 	}
 	if (rc < 0)

@@ -77,6 +77,21 @@ bool scratch_holds(struct scratch *s, const char *name, const void *data, size_t
 	return same;
 }
 
+const char *scratch_hidden(struct scratch *s)
+{
+	DIR *dir = opendir(s->dir);
+	struct dirent *e;
+
+	if (!dir)
+		die(s->dir);
+	s->path[0] = '\0';
+	while ((e = readdir(dir)))
+		if (e->d_name[0] == '.' && strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			snprintf(s->path, sizeof(s->path), "%s", e->d_name);
+	closedir(dir);
+	return s->path;
+}
+
 int scratch_count(struct scratch *s)
 {
 	DIR *dir = opendir(s->dir);

@@ -26,6 +26,9 @@ const char *scratch_file(struct scratch *s, const char *name, const void *data, 
 /* True when DIR/name is a regular file with exactly this content. */
 bool scratch_holds(struct scratch *s, const char *name, const void *data, size_t nbytes);
 
+/* The name of an entry that begins with '.', in s->path; "" when there is none. */
+const char *scratch_hidden(struct scratch *s);
+
 /* The number of entries in the directory. */
 int scratch_count(struct scratch *s);
 

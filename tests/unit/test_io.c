@@ -50,14 +50,17 @@ static ssize_t grudging_pread(struct qd_io *io, void *buf, size_t nbytes, uint64
 static ssize_t grudging_pwritev(struct qd_io *io, const struct iovec *iov, int niov, uint64_t off)
 {
 	struct grudging *g = grudging_of(io);
-	struct iovec one = iov[0];
-	ssize_t n = ration(g, one.iov_len, off);
+	uint8_t flat[16];
+	size_t nbytes = 0;
+	ssize_t n;
 
-	(void)niov;
-	if (n <= 0)
-		return n;
-	one.iov_len = (size_t)n;
-	return g->mem->ops->pwritev(g->mem, &one, 1, off);
+	for (int i = 0; i < niov; i++)
+		for (size_t k = 0; k < iov[i].iov_len && nbytes < sizeof(flat); k++)
+			flat[nbytes++] = ((const uint8_t *)iov[i].iov_base)[k];
+	n = ration(g, nbytes, off);
+	if (n > 0)
+		n = g->mem->ops->pwritev(g->mem, &(struct iovec){ flat, (size_t)n }, 1, off);
+	return n;
 }
 
 static int grudging_flush(struct qd_io *io)

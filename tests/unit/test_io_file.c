@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -224,6 +225,57 @@ static void punch_gives_back_and_keeps_the_rest(void)
 	scratch_close(&s);
 }
 
+/* Where the host can do it; where it cannot, the content is right all the same. */
+static void zero_gives_back_and_reserve_takes(void)
+{
+	enum { NBYTES = 1 << 20 };
+	uint64_t full, zeroed, punched, reserved;
+	uint8_t *buf = malloc(NBYTES);
+	struct scratch s;
+	struct qd_io *io;
+
+	scratch_open(&s);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(buf);
+	memset(buf, 'x', NBYTES);
+	io = must_open(scratch_file(&s, "zero", buf, NBYTES), &write_opts);
+	CU_ASSERT_EQUAL(qd_io_flush(io, NULL), 0);
+	CU_ASSERT_EQUAL(qd_io_allocated(io, &full, NULL), 0);
+	CU_ASSERT_EQUAL(qd_io_zero(io, 0, NBYTES / 2, NULL), 0);
+	CU_ASSERT_EQUAL(qd_io_allocated(io, &zeroed, NULL), 0);
+	CU_ASSERT_EQUAL(qd_io_punch(io, NBYTES / 2, NBYTES / 2, NULL), 0);
+	CU_ASSERT_EQUAL(qd_io_allocated(io, &punched, NULL), 0);
+	if (punched < zeroed)
+		CU_ASSERT_TRUE(zeroed < full);
+	CU_ASSERT_EQUAL(qd_io_reserve(io, 0, NBYTES, NULL), 0);
+	CU_ASSERT_EQUAL(qd_io_allocated(io, &reserved, NULL), 0);
+	if (punched < full)
+		CU_ASSERT_TRUE(reserved >= full);
+	CU_ASSERT_EQUAL(qd_io_read(io, buf, NBYTES, 0, NULL), 0);
+	CU_ASSERT_TRUE(qd_is_zero(buf, NBYTES / 2));
+	qd_io_close(io);
+	free(buf);
+	scratch_close(&s);
+}
+
+static void beyond_the_largest_offset_is_past_the_end(void)
+{
+	struct scratch s;
+	struct qd_io *io;
+	char buf[8];
+	size_t n = 99;
+
+	scratch_open(&s);
+	io = must_open(scratch_file(&s, "small", "abc", 3), &write_opts);
+	memset(buf, 'x', sizeof(buf));
+	CU_ASSERT_EQUAL(qd_io_read_padded(io, buf, 8, UINT64_MAX - 2, NULL), 0);
+	CU_ASSERT_TRUE(qd_is_zero(buf, 8));
+	CU_ASSERT_EQUAL(qd_io_read_upto(io, buf, 8, INT64_MAX - 3, &n, NULL), 0);
+	CU_ASSERT_EQUAL(n, 0);
+	CU_ASSERT_EQUAL(qd_io_write(io, buf, 8, INT64_MAX - 3, NULL), QD_E_IO);
+	qd_io_close(io);
+	scratch_close(&s);
+}
+
 static void zero_and_reserve_reach_past_the_end(void)
 {
 	struct scratch s;
@@ -304,6 +356,31 @@ static void a_pipe_is_read_once_in_order(void)
 	CU_ASSERT_EQUAL(close(fd[0]), 0);
 }
 
+static void *write_late(void *fd)
+{
+	usleep(20000);
+	CU_ASSERT_EQUAL(write(*(int *)fd, "late", 4), 4);
+	return NULL;
+}
+
+static void an_empty_pipe_is_waited_for(void)
+{
+	struct qd_io *io = NULL;
+	pthread_t writer;
+	char buf[4];
+	int fd[2];
+
+	CU_ASSERT_EQUAL_FATAL(pipe2(fd, O_CLOEXEC | O_NONBLOCK), 0);
+	CU_ASSERT_EQUAL_FATAL(qd_io_stream_open(fd[0], "standard input", &io, NULL), 0);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&writer, NULL, write_late, &fd[1]), 0);
+	CU_ASSERT_EQUAL(qd_io_read(io, buf, 4, 0, NULL), 0);
+	CU_ASSERT_EQUAL(memcmp(buf, "late", 4), 0);
+	pthread_join(writer, NULL);
+	qd_io_close(io);
+	close(fd[0]);
+	close(fd[1]);
+}
+
 static void a_file_on_standard_input_is_a_file(void)
 {
 	struct qd_io *io = NULL;
@@ -340,9 +417,12 @@ CU_ErrorCode suite_io_file(void)
 		QD_TEST(reading_shares_and_writing_excludes),
 		QD_TEST(holes_are_found_where_there_are_some),
 		QD_TEST(punch_gives_back_and_keeps_the_rest),
+		QD_TEST(zero_gives_back_and_reserve_takes),
+		QD_TEST(beyond_the_largest_offset_is_past_the_end),
 		QD_TEST(zero_and_reserve_reach_past_the_end),
 		QD_TEST(one_file_under_two_names_is_the_same),
 		QD_TEST(a_pipe_is_read_once_in_order),
+		QD_TEST(an_empty_pipe_is_waited_for),
 		QD_TEST(a_file_on_standard_input_is_a_file),
 	};
 

@@ -3,8 +3,15 @@
  * The bytes we lock and the bytes we respect, one by one, against a stand-in for QEMU:
  * another open file description of the same file.  (Against QEMU itself: tests/cli.)
  */
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/lock.h"
@@ -127,15 +134,51 @@ static void nothing_is_held_after_a_refusal(void)
 	scratch_close(&scratch);
 }
 
-/* /proc has files without locks of this kind at most; a pipe has none at all. */
+/* From now on this process's F_OFD_SETLK fails like this; false where the kernel has no seccomp. */
+static bool break_locks(unsigned sys_errno)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_OFD_SETLK, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | sys_errno),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { .len = sizeof(code) / sizeof(code[0]), .filter = code };
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0;
+}
+
+/* What qd_lock_fd returns, negated, when locking fails with sys_errno; 77 when that cannot be tried. */
+static int lock_with_broken_locks(unsigned sys_errno)
+{
+	int fd = open_file(O_RDWR), status = 0;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(break_locks(sys_errno) ? -qd_lock_fd(fd, QD_LOCK_EXCLUSIVE, NULL) : 77);
+	CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
+	CU_ASSERT_TRUE(WIFEXITED(status));
+	close(fd);
+	return WEXITSTATUS(status);
+}
+
 static void where_there_are_no_locks_all_is_well(void)
 {
-	int fd[2];
+	static const struct { unsigned sys_errno; int result; } rows[] = {
+		{ ENOLCK, 0 }, { EINVAL, 0 }, { EOPNOTSUPP, 0 }, { ENOSYS, 0 },
+		{ EIO, -QD_E_IO }, { EAGAIN, -QD_E_BUSY }, { EACCES, -QD_E_BUSY },
+	};
 
-	CU_ASSERT_EQUAL_FATAL(pipe2(fd, O_CLOEXEC), 0);
-	CU_ASSERT_EQUAL(qd_lock_fd(fd[0], QD_LOCK_SHARED, NULL), 0);
-	close(fd[0]);
-	close(fd[1]);
+	set_up();
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		int result = lock_with_broken_locks(rows[i].sys_errno);
+
+		CU_ASSERT_TRUE(result == 77 || result == rows[i].result);
+	}
+	scratch_close(&scratch);
 }
 
 CU_ErrorCode suite_lock(void)

@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -220,22 +221,55 @@ static void a_link_is_followed_even_into_nothing(void)
 	for (int i = 0; i < NWAYS; i++) {
 		struct scratch s;
 		struct stat st;
+		char third[128];
 
 		scratch_open(&s);
 		CU_ASSERT_EQUAL(mkdir(scratch_path(&s, "sub"), 0700), 0);
 		CU_ASSERT_EQUAL(symlink("../target", scratch_path(&s, "sub/second")), 0);
-		CU_ASSERT_EQUAL(symlink("sub/second", scratch_path(&s, "first")), 0);
+		CU_ASSERT_EQUAL(symlink("sub/second", scratch_path(&s, "third")), 0);
+		snprintf(third, sizeof(third), "%s/third", s.dir);
+		CU_ASSERT_EQUAL(symlink(third, scratch_path(&s, "first")), 0);
 		for (int round = 0; round < 2; round++) {
 			const char *path = scratch_path(&s, "first");
 
 			CU_ASSERT_EQUAL(qd_newfile_commit(must_open(ways[i], path), NULL), 0);
 			CU_ASSERT_TRUE(lstat(path, &st) == 0 && S_ISLNK(st.st_mode));
 			CU_ASSERT_TRUE(scratch_holds(&s, "target", "new", 3));
-			CU_ASSERT_EQUAL(scratch_count(&s), 3);
+			CU_ASSERT_EQUAL(scratch_count(&s), 4);
 			scratch_file(&s, "target", "older", 5);
 		}
 		scratch_close(&s);
 	}
+}
+
+static void the_temporary_name_is_cut_between_characters(void)
+{
+	struct qd_newfile *nf;
+	struct scratch s;
+	const char *temp;
+	char name[NAME_MAX + 1] = "x";
+
+	while (strlen(name) + 3 <= NAME_MAX)
+		strcat(name, "\xe2\x82\xac");
+	scratch_open(&s);
+	nf = must_open(qd_newfile_open_named, scratch_path(&s, name));
+	temp = scratch_hidden(&s);
+	/* ".x", 82 characters of 3 bytes where 246 are left for them, ".XXXXXX" */
+	CU_ASSERT_EQUAL(strlen(temp), 2 + 246 + 7);
+	CU_ASSERT_EQUAL(strncmp(temp + 1, name, 247), 0);
+	CU_ASSERT_EQUAL(temp[248], '.');
+	qd_newfile_abort(nf);
+	strcpy(name, "xx");
+	while (strlen(name) + 3 <= NAME_MAX)
+		strcat(name, "\xe2\x82\xac");
+	nf = must_open(qd_newfile_open_named, scratch_path(&s, name));
+	temp = scratch_hidden(&s);
+	/* Only 81 fit behind "xx". */
+	CU_ASSERT_EQUAL(strlen(temp), 3 + 243 + 7);
+	CU_ASSERT_EQUAL(strncmp(temp + 1, name, 245), 0);
+	CU_ASSERT_EQUAL(temp[246], '.');
+	qd_newfile_abort(nf);
+	scratch_close(&s);
 }
 
 /* Names at and near NAME_MAX, where the temporary name must be cut, between characters. */
@@ -290,6 +324,7 @@ CU_ErrorCode suite_newfile(void)
 		QD_TEST(what_cannot_be_replaced_is_named),
 		QD_TEST(a_directory_without_room_for_us_is_an_error),
 		QD_TEST(a_link_is_followed_even_into_nothing),
+		QD_TEST(the_temporary_name_is_cut_between_characters),
 		QD_TEST(awkward_names_work),
 		QD_TEST(a_relative_name_is_in_the_working_directory),
 	};
