@@ -325,16 +325,18 @@ static uint64_t l1_get(const struct qd_map *map, uint64_t l1_index)
 	return l1_index < map->l1_entries ? map->l1[l1_index] : 0;
 }
 
-/* Skips L1 entries without a table. */
+/* Skips L1 entries without a table; where the L1 table is shorter than the disk, all the rest in one go. */
 static void scan_empty(const struct qd_map *map, uint64_t l2_span, uint64_t end, struct qd_map_run *run)
 {
 	uint64_t pos = run->guest_off + run->nbytes;
 	uint64_t l1_index = pos / l2_span;
 
-	while (pos < end && !qd_entry_host_off(l1_get(map, l1_index))) {
+	while (pos < end && l1_index < map->l1_entries && !qd_entry_host_off(map->l1[l1_index])) {
 		l1_index++;
 		pos = l1_index * l2_span;
 	}
+	if (l1_index >= map->l1_entries)
+		pos = end;
 	run->nbytes = qd_min_u64(pos, end) - run->guest_off;
 }
 
