@@ -11,6 +11,7 @@
 #define QD_SUITES(X) \
 	X(bitmap) \
 	X(bytes) \
+	X(codec) \
 	X(entry) \
 	X(err) \
 	X(header) \
