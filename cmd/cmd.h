@@ -171,6 +171,9 @@ struct cmd_syntax {
 int options_parse(struct options *o, const struct cmd_syntax *syntax, int argc, char **argv, void *ctx);
 void options_free(struct options *o);
 
+/* "raw" or "qcow2": for options that name a format of something else than source or target. */
+int options_parse_format(const char *text, const char **ret_format, struct qd_err *err);
+
 /* ---- progress (progress.c) ---- */
 
 struct progress {

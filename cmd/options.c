@@ -85,7 +85,7 @@ const struct poptOption options_resources[] = {
 	POPT_TABLEEND
 };
 
-static int parse_format(const char *text, const char **ret_format, struct qd_err *err)
+int options_parse_format(const char *text, const char **ret_format, struct qd_err *err)
 {
 	if (strcmp(text, "raw") != 0 && strcmp(text, "qcow2") != 0)
 		return qd_err_set(err, QD_E_INVALID, "format '%s' is not known, expected raw or qcow2", text);
@@ -148,7 +148,7 @@ static int set_shared(struct options *o, int val, const char *text, struct qd_er
 	case OPT_OUTPUT:
 		return parse_output(text, &o->json, err);
 	case OPT_SOURCE_FORMAT:
-		return parse_format(text, &o->source_format, err);
+		return options_parse_format(text, &o->source_format, err);
 	case OPT_FORCE_SHARE:
 		o->force_share = true;
 		return 0;
@@ -158,7 +158,7 @@ static int set_shared(struct options *o, int val, const char *text, struct qd_er
 	case OPT_SOURCE_CACHE:
 		return qd_cache_mode_parse(text, &o->source_cache, err);
 	case OPT_TARGET_FORMAT:
-		return parse_format(text, &o->target_format, err);
+		return options_parse_format(text, &o->target_format, err);
 	case OPT_TARGET_CACHE:
 		return qd_cache_mode_parse(text, &o->target_cache, err);
 	case OPT_PROGRESS:
