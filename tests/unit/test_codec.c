@@ -198,6 +198,29 @@ static void what_does_not_get_smaller_is_left_alone(void)
 	}
 }
 
+/* Around the point at which compressing stops to pay, byte by byte: never a cluster or more. */
+static void a_stream_is_always_smaller_than_a_cluster(void)
+{
+	for (int type = QD_COMPRESSION_ZLIB; type <= QD_COMPRESSION_ZSTD; type++) {
+		for (int level = 1; level <= 9; level++) {
+			struct qd_codec *c = codec_of((enum qd_compression)type, 512, level);
+			size_t stored = 0, largest = 0;
+
+			for (size_t noise = 300; noise <= 512; noise++) {
+				uint8_t in[512] = { 0 }, packed[512];
+				size_t n;
+
+				fill(in, noise, NOISE);
+				n = round_trip(c, in, sizeof(in), packed);
+				stored += n == 0;
+				largest = n > largest ? n : largest;
+			}
+			CU_ASSERT_TRUE(stored > 0 && largest > 480);
+			qd_codec_free(c);
+		}
+	}
+}
+
 /* ---- streams that others wrote ------------------------------------------------------- */
 
 struct stream {
@@ -343,6 +366,7 @@ CU_ErrorCode suite_codec(void)
 		QD_TEST(a_wider_window_would_be_noticed),
 		QD_TEST(zstd_goes_both_ways_at_every_level),
 		QD_TEST(what_does_not_get_smaller_is_left_alone),
+		QD_TEST(a_stream_is_always_smaller_than_a_cluster),
 		QD_TEST(what_follows_a_stream_is_ignored),
 		QD_TEST(a_deflate_stream_need_not_be_finished),
 		QD_TEST(streams_that_end_early_are_refused),
