@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+#ifdef __x86_64__
+#include <xxh_x86dispatch.h>	/* the same hash, by the widest vectors the processor has */
+#endif
 
 #include "base/bytes.h"
 

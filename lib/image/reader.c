@@ -174,7 +174,13 @@ int qd_reader_read_sparse(struct qd_reader *r, uint64_t guest_off, size_t nbytes
 int qd_reader_read(struct qd_reader *r, uint64_t guest_off, size_t nbytes, void *buf, struct qd_err *err)
 {
 	bool zero;
-	int ret = qd_reader_read_sparse(r, guest_off, nbytes, buf, &zero, err);
+	int ret;
+
+	if (!r->disk->is_qcow2) {	/* holes read as zeros by themselves */
+		ret = qd_io_read_padded(r->disk->io, buf, nbytes, guest_off, err);
+		return ret ? qd_err_file(err, ret, r->disk->path) : 0;
+	}
+	ret = qd_reader_read_sparse(r, guest_off, nbytes, buf, &zero, err);
 
 	if (!ret && zero)
 		memset(buf, 0, nbytes);

@@ -41,8 +41,9 @@ struct qd_source {
 	uint64_t unit;			/* bytes: the target's cluster size */
 	size_t batch_nbytes;		/* a multiple of unit */
 	uint64_t virtual_size;		/* of a stream: bytes read so far, a multiple of 512 */
-	bool dense;			/* holes are read too (as zeros): the target is written in full */
 	uint64_t pos;			/* guest bytes handed out */
+	uint64_t data_off;		/* data found already: [data_off, data_end) */
+	uint64_t data_end;
 };
 
 /* Opens opts->source (and nothing else); *src is filled, its unit and batch size are the caller's to set. */

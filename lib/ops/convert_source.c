@@ -15,7 +15,8 @@
 #include "base/bytes.h"
 
 #define BUF_ALIGN 4096u
-#define BATCH_TARGET (1u << 20)		/* bytes: large writes, small enough for the caches */
+#define LOOK_AHEAD (64u << 20)		/* bytes of data asked for at once */
+#define BATCH_TARGET (1u << 20)
 
 static int open_stream(const struct qd_convert_opts *opts, struct qd_source *src, struct qd_err *err)
 {
@@ -113,26 +114,35 @@ static int next_of_stream(struct qd_source *src, struct qd_batch *b, struct qd_e
 	return 1;
 }
 
-/* The next data of source or backing file at or after pos; *ret_off is the disk's size at the end. */
-static int next_data(const struct qd_source *src, uint64_t pos, uint64_t max, uint64_t *ret_off,
-		     uint64_t *ret_nbytes, struct qd_err *err)
+/* The next data of source or backing file at or after pos; an empty range at the end. */
+static int find_data(struct qd_source *src, uint64_t pos, struct qd_err *err)
 {
 	uint64_t off, nbytes, size = src->virtual_size;
-	int r;
+	int r = qd_disk_next_data(src->disk, pos, LOOK_AHEAD, &src->data_off, &nbytes, err);
 
-	if (src->dense) {
-		*ret_off = pos;
-		*ret_nbytes = qd_min_u64(max, size - pos);
-		return 0;
-	}
-	r = qd_disk_next_data(src->disk, pos, max, ret_off, ret_nbytes, err);
-	if (r || !src->backing || pos >= src->backing->virtual_size)
+	if (r)
 		return r;
-	r = qd_disk_next_data(src->backing, pos, max, &off, &nbytes, err);
-	if (!r && nbytes && off < qd_min_u64(*ret_nbytes ? *ret_off : size, size)) {
-		*ret_off = off;
-		*ret_nbytes = qd_min_u64(nbytes, size - off);
+	src->data_end = src->data_off + nbytes;
+	if (!src->backing || pos >= src->backing->virtual_size)
+		return 0;
+	r = qd_disk_next_data(src->backing, pos, LOOK_AHEAD, &off, &nbytes, err);
+	if (!r && nbytes && off < qd_min_u64(src->data_off, size)) {
+		src->data_off = off;
+		src->data_end = qd_min_u64(off + nbytes, size);
 	}
+	return r;
+}
+
+/* As above, remembering what was found last. */
+static int next_data(struct qd_source *src, uint64_t pos, uint64_t max, uint64_t *ret_off, uint64_t *ret_nbytes,
+		     struct qd_err *err)
+{
+	int r = 0;
+
+	if (pos >= src->data_end)
+		r = find_data(src, pos, err);
+	*ret_off = qd_max_u64(pos, src->data_off);
+	*ret_nbytes = qd_min_u64(max, src->data_end - qd_min_u64(*ret_off, src->data_end));
 	return r;
 }
 
