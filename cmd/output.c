@@ -4,6 +4,7 @@
  * could not be written has failed, whatever it did before.
  */
 #include <errno.h>
+#include <signal.h>
 
 #include "cmd.h"
 
@@ -45,8 +46,8 @@ int output_finish(int status)
 		return status;
 	if (status > 128)
 		return status;		/* interrupted, and said so */
-	qd_err_sys(&err, errno ? errno : EIO, "cannot write to standard output");
-	if (signals_caught() && errno == 0)
-		err.sys_errno = EPIPE;
+	if (errno == 0)		/* an earlier write failed, and its errno is gone */
+		errno = signals_caught() == SIGPIPE ? EPIPE : EIO;
+	qd_err_sys(&err, errno, "cannot write to standard output");
 	return report_error(&err);
 }

@@ -8,6 +8,7 @@
  * The whole line passes text_put, because messages quote what images and users wrote.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,23 +86,30 @@ static void print_line(const char *file, const char *kind, const char *message, 
 	free(line);
 }
 
-/* A stop that was asked for, or a failure that only the signal explains. */
-static bool is_interruption(const struct qd_err *err)
+/*
+ * The signal that explains a failure, or 0: a stop that was asked for, a descriptor that
+ * signals_release took away, or a closed pipe, which the library's threads meet as EPIPE
+ * alone because signals are blocked there.
+ */
+static int interruption(const struct qd_err *err)
 {
-	if (!signals_caught())
-		return false;
-	return err->code == QD_E_CANCELLED || err->sys_errno == EPIPE || err->sys_errno == EINTR ||
-	       err->sys_errno == EBADF;		/* signals_release */
+	if (err->sys_errno == EPIPE)
+		return SIGPIPE;
+	if (err->code == QD_E_CANCELLED || err->sys_errno == EINTR || err->sys_errno == EBADF)
+		return signals_caught();
+	return 0;
 }
 
 int report_error(const struct qd_err *err)
 {
-	if (is_interruption(err)) {
+	int signo = interruption(err);
+
+	if (signo) {
 		char message[128];
 
-		snprintf(message, sizeof(message), "interrupted by %s", signals_name(signals_caught()));
+		snprintf(message, sizeof(message), "interrupted by %s", signals_name(signo));
 		print_line(NULL, "", message, who.json);
-		return 128 + signals_caught();
+		return 128 + signo;
 	}
 	print_line(err->file, "", err->msg, who.json);
 	return who.failed;

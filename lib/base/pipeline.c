@@ -173,8 +173,9 @@ static void *work(void *arg)
 }
 
 /*
- * Signals stay with the calling thread.  When the system refuses a thread the work is
- * done by fewer.
+ * Signals stay with the calling thread, but for SIGURG: ignored unless asked for, it lets
+ * the owner of the process end a wait in a system call (a pipe that nobody writes to).
+ * When the system refuses a thread the work is done by fewer.
  */
 static unsigned start_threads(struct pipeline *p, pthread_t *threads, unsigned n)
 {
@@ -182,6 +183,7 @@ static unsigned start_threads(struct pipeline *p, pthread_t *threads, unsigned n
 	unsigned i;
 
 	sigfillset(&all);
+	sigdelset(&all, SIGURG);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	for (i = 0; i < n; i++)
 		if (pthread_create(&threads[i], NULL, work, p) != 0)
