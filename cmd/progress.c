@@ -81,13 +81,12 @@ static void format_line(const struct progress *p, bool done, char *buf, size_t b
 
 	qd_size_format(p->current, size, sizeof(size));
 	qd_size_format(per_second < 9e18 ? (uint64_t)per_second : 0, rate, sizeof(rate));
-	if (p->total == 0) {
-		snprintf(buf, buf_size, "%s: %s, %s/s", p->operation, size, rate);
-		return;
-	}
 	qd_size_format(p->total, total, sizeof(total));
-	n = snprintf(buf, buf_size, "%s: %5.1f %%, %s of %s, %s/s", p->operation, percent(p), size, total,
-		     rate);
+	if (p->total == 0)
+		n = snprintf(buf, buf_size, "%s: %s, %s/s", p->operation, size, rate);
+	else
+		n = snprintf(buf, buf_size, "%s: %5.1f %%, %s of %s, %s/s", p->operation, percent(p), size,
+			     total, rate);
 	if (n < 0 || (size_t)n >= buf_size)
 		return;
 	if (done) {

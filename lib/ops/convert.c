@@ -42,7 +42,8 @@ static bool is_raw(const struct qd_convert_opts *o)
 
 static int check_raw(const struct qd_convert_opts *o, struct qd_err *err)
 {
-	const char *what = o->compress ? "-c" : o->bitmaps ? "--bitmaps" : o->layout.backing_file ? "-B" : NULL;
+	const char *what = o->compress ? "-c" : o->bitmaps ? "--bitmaps" : o->layout.backing_file ? "-B" :
+			   qd_layout_is_default(&o->layout) ? NULL : "-o";
 
 	if (what)
 		return qd_err_set(err, QD_E_INVALID, "%s needs a qcow2 target, and the target is raw", what);
@@ -68,9 +69,6 @@ static int check_dedup(const struct qd_convert_opts *o, struct qd_err *err)
 		return qd_err_set(err, QD_E_INVALID, "preallocation gives every cluster a place of its own: use --no-dedup");
 	if (o->sparse_given && !o->sparse_size)
 		return qd_err_set(err, QD_E_INVALID, "-S 0 gives every cluster a place of its own: use --no-dedup");
-	if (o->hash && !qd_digest_find(o->hash))
-		return qd_err_set(err, QD_E_INVALID,
-				  "unknown hash \"%s\", expected xxh128, sha256, sha512-256, sha3-256 or blake2b", o->hash);
 	if (o->max_share && (o->max_share < 2 || o->max_share > limit))
 		return qd_err_set(err, QD_E_INVALID,
 				  "--max-share is %" PRIu64 ", expected 2 to %" PRIu64 " with refcount_bits=%" PRIu32,
@@ -98,6 +96,9 @@ static int check_opts(const struct qd_convert_opts *o, struct qd_err *err)
 {
 	if (o->target_format && strcmp(o->target_format, "raw") && strcmp(o->target_format, "qcow2"))
 		return qd_err_set(err, QD_E_INVALID, "unknown target format \"%s\", expected raw or qcow2", o->target_format);
+	if (o->hash && !qd_digest_find(o->hash))
+		return qd_err_set(err, QD_E_INVALID,
+				  "unknown hash \"%s\", expected xxh128, sha256, sha512-256, sha3-256 or blake2b", o->hash);
 	return is_raw(o) ? check_raw(o, err) : check_qcow2(o, err);
 }
 

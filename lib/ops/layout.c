@@ -71,7 +71,7 @@ static int set_cluster_size(struct qd_layout *l, const char *value, struct qd_er
 		return qd_err_prefix(err, rc, "cluster_size");
 	if (!is_power_of_two(nbytes) || nbytes < MIN_CLUSTER_SIZE || nbytes > MAX_CLUSTER_SIZE)
 		return qd_err_set(err, QD_E_INVALID,
-				  "cluster_size is '%s', expected a power of two from 512 to 2M, or auto",
+				  "cluster_size is '%s', expected a power of two from 512 to 2M",
 				  value);
 	l->cluster_size_auto = false;
 	l->cluster_size = nbytes;
@@ -176,7 +176,7 @@ static int set_size(struct qd_layout *l, const char *value, struct qd_err *err)
 
 /* One order for both tables: help[i] describes what setters[i] takes. */
 static const struct qd_layout_help help[] = {
-	{ "cluster_size", "512 to 2M, a power of two (default 64K); auto: what makes the smallest image" },
+	{ "cluster_size", "512 to 2M, a power of two (default 64K)" },
 	{ "compat", "1.1 (default), or 0.10 for software older than 2012" },
 	{ "refcount_bits", "1, 2, 4, 8, 16 (default), 32 or 64: bounds how often a cluster can be shared" },
 	{ "lazy_refcounts", "on or off (default): QEMU postpones refcount updates; needs compat=1.1" },
@@ -273,6 +273,19 @@ void qd_layout_free(struct qd_layout *l)
 	qd_layout_init(l);
 }
 
+bool qd_layout_is_default(const struct qd_layout *l)
+{
+	struct qd_layout d;
+
+	qd_layout_init(&d);
+	return l->cluster_size == d.cluster_size && l->cluster_size_auto == d.cluster_size_auto &&
+	       l->version == d.version && l->refcount_bits == d.refcount_bits &&
+	       l->lazy_refcounts == d.lazy_refcounts && l->extended_l2 == d.extended_l2 &&
+	       l->compression_type == d.compression_type && l->preallocation == d.preallocation &&
+	       !l->backing_file && !l->backing_fmt && !l->data_file && l->data_file_raw == d.data_file_raw &&
+	       l->size == d.size;
+}
+
 int qd_layout_copy(const struct qd_layout *from, struct qd_layout *ret_to, struct qd_err *err)
 {
 	struct qd_layout copy = *from;
@@ -358,7 +371,9 @@ int qd_layout_validate(const struct qd_layout *l, struct qd_err *err)
 		rc = validate_files(l, err);
 	if (rc)
 		return rc;
-	if (l->extended_l2 && !l->cluster_size_auto && l->cluster_size != 0 &&
+	if (l->cluster_size_auto)
+		return qd_err_set(err, QD_E_UNSUPPORTED, "cluster_size=auto is not available in this version");
+	if (l->extended_l2 && l->cluster_size != 0 &&
 	    l->cluster_size < MIN_EXTL2_CLUSTER_SIZE)
 		return qd_err_set(err, QD_E_INVALID,
 				  "extended_l2=on needs a cluster_size of at least 16K, not %" PRIu64,

@@ -41,6 +41,9 @@ int qd_layout_copy(const struct qd_layout *from, struct qd_layout *ret_to, struc
  */
 int qd_layout_parse(struct qd_layout *l, const char *text, struct qd_err *err);
 
+/* True when nothing was changed since qd_layout_init. */
+bool qd_layout_is_default(const struct qd_layout *l);
+
 /* What contradicts itself (lazy refcounts with compat 0.10, extended L2 below 16K, ...). */
 int qd_layout_validate(const struct qd_layout *l, struct qd_err *err);
 

@@ -185,6 +185,7 @@ static void refuses_and_names_the_value(void)
 		{ "cluster_size=0", "'0'", QD_E_INVALID },
 		{ "cluster_size=256", "'256'", QD_E_INVALID },
 		{ "cluster_size=3K", "'3K'", QD_E_INVALID },
+		{ "cluster_size=Auto", "cluster_size", QD_E_INVALID },
 		{ "cluster_size=4M", "'4M'", QD_E_INVALID },
 		{ "cluster_size=64KiB", "cluster_size", QD_E_INVALID },
 		{ "cluster_size=-1", "cluster_size", QD_E_INVALID },
@@ -232,6 +233,8 @@ static void contradictions_are_found_in_any_order(void)
 		{ "compat=0.10,extended_l2=on", "extended_l2" },
 		{ "compat=0.10,compression_type=zstd", "compression_type" },
 		{ "compat=0.10,data_file=d", "data_file" },
+		{ "cluster_size=auto", "not available in this version" },
+		{ "cluster_size=auto,cluster_size=4K", NULL },
 		{ "extended_l2=on", NULL },
 		{ "extended_l2=on,cluster_size=16K", NULL },
 		{ "extended_l2=on,cluster_size=8K", "16K" },
@@ -279,6 +282,25 @@ static void a_backing_name_has_1023_bytes_at_most(void)
 	qd_layout_free(&l);
 }
 
+static void every_option_ends_the_default(void)
+{
+	static const char *const texts[] = {
+		"cluster_size=4K", "cluster_size=auto", "compat=0.10", "refcount_bits=8", "lazy_refcounts",
+		"compression_type=zstd", "backing_file=b", "backing_fmt=raw", "preallocation=full",
+		"extended_l2", "data_file=d", "data_file_raw", "size=1",
+	};
+	struct qd_layout l = parsed("cluster_size=64K,compat=1.1,lazy_refcounts=off,backing_file=");
+
+	CU_ASSERT_TRUE(qd_layout_is_default(&l));
+	qd_layout_free(&l);
+	CU_ASSERT_TRUE(qd_layout_is_default(&l));
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		l = parsed(texts[i]);
+		CU_ASSERT_FALSE(qd_layout_is_default(&l));
+		qd_layout_free(&l);
+	}
+}
+
 static void a_copy_lives_on_its_own(void)
 {
 	struct qd_layout l = parsed("backing_file=b,backing_fmt=raw,data_file=d,cluster_size=4K");
@@ -307,6 +329,7 @@ CU_ErrorCode suite_layout(void)
 		QD_TEST(refuses_and_names_the_value),
 		QD_TEST(contradictions_are_found_in_any_order),
 		QD_TEST(a_backing_name_has_1023_bytes_at_most),
+		QD_TEST(every_option_ends_the_default),
 		QD_TEST(a_copy_lives_on_its_own),
 	};
 
