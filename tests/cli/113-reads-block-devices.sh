@@ -42,4 +42,4 @@ says "$small_dev"
 
 # the device as both
 fails 1 "$QDEDUP" convert -O qcow2 "$target_dev" "$target_dev"
-says same
+says "$target_dev" source

@@ -17,7 +17,7 @@ soon() {
 rm -f ./*.qcow2
 soon "$QDEDUP" convert in.raw out.qcow2
 check_clean -q out.qcow2
-is "2 4" "$(walk --fresh --get data --get references out.qcow2 | xargs)" "data clusters and references"
+is "3 4" "$(walk --fresh --get data --get references out.qcow2 | xargs)" "data clusters and references"
 soon qemu-img compare -q -f raw -F qcow2 in.raw out.qcow2
 soon "$QDEDUP" convert out.qcow2 back.raw
 is $((8 << 40)) "$(stat -c %s back.raw)" "size"
@@ -32,5 +32,5 @@ soon qemu-img compare -q over.qcow2 flat.qcow2
 
 # An L1 table past QEMU's limit of 32 MiB is refused before anything is written.
 fails 1 timeout $((3 * slower)) "$QDEDUP" convert -o cluster_size=512 in.raw none.qcow2
-says cluster_size
+says 'cluster.size'
 [ ! -e none.qcow2 ] || die "a refused conversion left an output"

@@ -5,9 +5,9 @@
 # time, into any file name.
 . "$(dirname "$0")/convert-lib.sh"
 
-mkdata dup.raw 12M 150 dup50
-mkdata text.raw 4M 151 text
-mkdata sparse.raw 8M 152 sparse
+mkdata dup.raw 4M 150 dup50
+mkdata text.raw 1M 151 text
+mkdata sparse.raw 4M 152 sparse
 cat dup.raw text.raw sparse.raw dup.raw >in.raw
 qemu-img convert -c -O qcow2 in.raw in.qcow2
 one_out=

@@ -39,7 +39,7 @@ fi
 
 # -n: into what exists, in place; never creates
 ln old.qcow2 inplace.qcow2
-mkdata second.raw 2M 1641 random
+mkdata second.raw 1M 1641 random
 inode=$(stat -c %i old.qcow2)
 ok "$QDEDUP" convert -n second.raw old.qcow2
 is "$inode" "$(stat -c %i old.qcow2)" "inode after -n"

@@ -7,18 +7,20 @@
 . "$(dirname "$0")/convert-lib.sh"
 
 head -c 4M /dev/zero | tr '\0' 'c' >in.raw
-# good IMG HOW CS: sets entry, off and at (where the first entry stands)
+# good IMG HOW CS: sets entry (the first), at (where it stands), off and len (its stream)
 good() {
-	local bits
+	local bits mask
 	qemu-img convert -c -O qcow2 -o compression_type="$2",cluster_size="$3" in.raw "$1"
 	at=$(($(peek "$1" "$(peek "$1" 40 8)" 8) & 0xfffffffffffe00))
 	entry=$(peek "$1" "$at" 8)
 	bits=$(peek "$1" 20 4)
-	off=$((entry & ((1 << (62 - (bits - 8))) - 1)))
+	mask=$(((1 << (62 - (bits - 8))) - 1))
+	off=$((entry & mask))
+	len=$((($(peek "$1" $((at + 8)) 8) & mask) - off))
 }
 stream() {
 	good model.qcow2 "$1" "$2"
-	dd if=model.qcow2 bs=1 skip="$off" count=400 status=none
+	dd if=model.qcow2 bs=1 skip="$off" count="$len" status=none
 }
 refusals=0
 for how in zlib zstd; do

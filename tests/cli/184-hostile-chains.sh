@@ -17,7 +17,8 @@ says 'a.qcow2|b.qcow2' 'loop|itself|twice'
 mkdir sub
 qemu-img rebase -u -b sub/../b.qcow2 -F qcow2 a.qcow2
 refused b.qcow2 out.qcow2
-qemu-img create -q -f qcow2 -b self.qcow2 -F qcow2 -u self.qcow2 1M
+qemu-img create -q -f qcow2 self.qcow2 1M
+qemu-img rebase -u -b self.qcow2 -F qcow2 self.qcow2
 refused self.qcow2 out.qcow2
 ln self.qcow2 other.qcow2
 qemu-img rebase -u -b other.qcow2 -F qcow2 self.qcow2

@@ -18,7 +18,7 @@ peak() {
 limit=64
 [ "$slower" -eq 1 ] || limit=1024	# an instrumented program has memory of its own
 mkdata in.raw 1G 190 dup50
-rss=$(peak "$QDEDUP" convert --memory=${limit}M -t unsafe -o cluster_size=4K in.raw small.qcow2)
+rss=$(peak "$QDEDUP" convert -q --memory=${limit}M -t unsafe -o cluster_size=4K in.raw small.qcow2)
 echo "peak: $rss KiB"
 [ "$rss" -lt $((limit * 1024)) ] || die "peak of $rss KiB under --memory=${limit}M"
 ok "$QDEDUP" convert -t unsafe -o cluster_size=4K in.raw large.qcow2
@@ -27,16 +27,16 @@ rm large.qcow2
 check_clean -q small.qcow2
 
 # back to raw through small tables, and compressed
-rss=$(peak "$QDEDUP" convert --memory=${limit}M -t unsafe small.qcow2 back.raw)
+rss=$(peak "$QDEDUP" convert -q --memory=${limit}M -t unsafe small.qcow2 back.raw)
 [ "$rss" -lt $((limit * 1024)) ] || die "peak of $rss KiB to raw"
 cmp in.raw back.raw
 rm back.raw in.raw
 mkdata in.raw 256M 191 text
-rss=$(peak "$QDEDUP" convert -c --memory=${limit}M -t unsafe -o cluster_size=2M in.raw packed.qcow2)
+rss=$(peak "$QDEDUP" convert -q -c --memory=${limit}M -t unsafe -o cluster_size=2M in.raw packed.qcow2)
 [ "$rss" -lt $((limit * 1024)) ] || die "peak of $rss KiB compressing at 2M"
 
 for bad in 1K 0 -1 x 1MB; do
-	fails 1 "$QDEDUP" convert --memory=$bad in.raw none.qcow2
+	fails 1 "$QDEDUP" convert -q --memory=$bad in.raw none.qcow2
 	says memory
 	[ ! -e none.qcow2 ] || die "--memory=$bad left an output"
 done

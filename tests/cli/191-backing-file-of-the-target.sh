@@ -63,5 +63,5 @@ rm -f none.*
 fails 1 "$QDEDUP" convert -B nosuch.qcow2 -F qcow2 in.raw none.qcow2
 says nosuch.qcow2
 fails 1 "$QDEDUP" convert -B base.qcow2 -F qcow2 -O raw in.raw none.raw
-says backing
+says qcow2
 ! ls none.* 2>/dev/null || die "a failure left an output"

@@ -18,7 +18,7 @@ cmp in.raw from-raw.raw
 ok "$QDEDUP" convert -S 0 out.qcow2 full.raw
 cmp in.raw full.raw
 [ "$(blocks full.raw)" -ge 16384 ] || die "-S 0 left holes: $(blocks full.raw) KiB"
-for s in 4K 64K 1M; do
+for s in 512 4K 64K; do
 	ok "$QDEDUP" convert -S $s out.qcow2 s.raw
 	cmp in.raw s.raw
 	[ "$(blocks s.raw)" -le 4096 ] || die "-S $s: $(blocks s.raw) KiB"

@@ -5,7 +5,7 @@
 . "$(dirname "$0")/convert-lib.sh"
 
 mkdata text.raw 4M 195 text
-mkdata noise.raw 1M 196 random
+noise noise.raw 1M 196
 cat text.raw noise.raw text.raw >in.raw
 for how in zlib zstd; do
 	for cs in 4K 64K 2M; do

@@ -6,6 +6,7 @@
 #	walk ARG...            qcow2walk.py: the rules of a deduplicated image, or its numbers
 #	counted RAW CS [CAP]   count.py: sets data, references, shared, max_share
 #	mkdup FILE SIZE UNIT DISTINCT SEED   units drawn from DISTINCT contents and zeros
+#	noise FILE SIZE SEED   bytes that do not compress
 #	scribble IMG [OPTION...]   overwrites parts of an image: data, zeros, discards
 #	content IMG [OPTION...]    qemu-img's idea of its content, in content.raw
 #	to_raw IMG [OPTION...]     qdedup's raw equals content.raw
@@ -54,6 +55,11 @@ mkdup() {
 	    for off in range(0, size, unit):
 	        f.write(rng.choice(contents)[:size - off])
 	END
+}
+
+noise() {
+	"$_python" -c 'import random, sys; sys.stdout.buffer.write(random.Random(int(sys.argv[2])).randbytes(int(sys.argv[1])))' \
+		"$(bytes "$2")" "$3" >"$1"
 }
 
 # Whole clusters and parts of them, at places that hit every cluster size.
@@ -184,12 +190,15 @@ release() {
 
 # twin_write IMG RAW SEED CLUSTER COUNT: the same random writes to a qcow2 image and its raw twin
 twin_write() {
-	local size
+	local size list
 	size=$(stat -c %s "$2")
-	"$_python" "$_cli/writes.py" "$3" "$size" "$(bytes "$4")" "$5" qcow2.commands raw.commands
-	qemu-io -d unmap -f qcow2 "$1" <qcow2.commands >qemu-io.log 2>&1 || die "seed $3: qemu-io: $(tail -n 3 qemu-io.log)"
-	qemu-io -d unmap -f raw "$2" <raw.commands >qemu-io.log 2>&1 || die "seed $3: qemu-io: $(tail -n 3 qemu-io.log)"
-	! grep -q 'failed\|error' qemu-io.log || die "seed $3: $(grep -m 3 'failed\|error' qemu-io.log)"
+	"$_python" "$_cli/writes.py" "$3" "$size" "$(bytes "$4")" "$5" qcow2.list packed.list raw.list
+	for list in qcow2 packed raw; do
+		case $list in
+		raw) qemu-io -d unmap -f raw "$2" ;;
+		*) qemu-io -d unmap -f qcow2 "$1" ;;
+		esac <$list.list >qemu-io.log 2>&1 || die "seed $3, $list: qemu-io: $(grep -m 3 -i 'fail\|error' qemu-io.log)"
+	done
 }
 
 # feed NAME FILE: the file into the stdin of what `hold` keeps running; all but the last 64 KiB are read then

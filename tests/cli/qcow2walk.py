@@ -58,7 +58,7 @@ def be64(data):
 class Image:
     def __init__(self, path):
         self.f = open(path, "rb")
-        self.size = os.fstat(self.f.fileno()).st_size
+        self.size = self.f.seek(0, os.SEEK_END)
         self.problems = Counter()
         self.refs = Counter()      # host cluster -> references
         self.meta = set()          # host clusters of metadata
