@@ -95,9 +95,13 @@ static const uint8_t *find_in_flight(const struct writer *w, uint64_t owner)
 {
 	for (unsigned i = 0; i < w->njobs; i++) {
 		const struct job *j = &w->jobs[i];
-		unsigned lo = 0, hi = j->nclusters;
+		unsigned lo = 0, hi;
 
-		if (!j->in_flight || !hi || owner < j->clusters[0].guest || owner > j->clusters[hi - 1].guest)
+		/* Of a job that is not in flight nothing else may be looked at: it may be refilled now. */
+		if (!j->in_flight)
+			continue;
+		hi = j->nclusters;
+		if (!hi || owner < j->clusters[0].guest || owner > j->clusters[hi - 1].guest)
 			continue;
 		while (hi - lo > 1) {
 			unsigned mid = lo + (hi - lo) / 2;
@@ -465,9 +469,9 @@ static int write_gathered(const struct writer *w, struct gather *g, struct qd_er
 
 static void gather_piece(struct gather *g, uint8_t *data, size_t nbytes)
 {
-	struct iovec *last = &g->iov[g->niov - 1];
+	struct iovec *last = g->niov ? &g->iov[g->niov - 1] : NULL;
 
-	if (g->niov && (uint8_t *)last->iov_base + last->iov_len == data)
+	if (last && (uint8_t *)last->iov_base + last->iov_len == data)
 		last->iov_len += nbytes;
 	else
 		g->iov[g->niov++] = (struct iovec){ .iov_base = data, .iov_len = nbytes };
