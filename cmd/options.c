@@ -210,20 +210,18 @@ static void show_help(poptContext con, const struct cmd_syntax *syntax)
 	poptPrintHelp(con, stdout, 0);
 }
 
-/* Keeps an option's argument as long as the options live. */
-static int keep_text(struct options *o, char *text)
+/* Keeps an option's argument as long as the options live; frees it when it cannot. */
+static bool keep_text(struct options *o, char *text)
 {
 	char **grown = realloc(o->texts, (o->ntexts + 1) * sizeof(*grown));
-	struct qd_err err;
 
 	if (!grown) {
 		free(text);
-		qd_err_nomem(&err, "options");
-		return report_error(&err);
+		return false;
 	}
 	o->texts = grown;
 	o->texts[o->ntexts++] = text;
-	return OPTIONS_GO;
+	return true;
 }
 
 static int take_option(struct options *o, poptContext con, const struct cmd_syntax *syntax, int val,
@@ -238,9 +236,14 @@ static int take_option(struct options *o, poptContext con, const struct cmd_synt
 		show_help(con, syntax);
 		return 0;
 	}
-	if (text && keep_text(o, text) != OPTIONS_GO)
-		return 1;
-	rc = val >= OPT_FIRST ? set_shared(o, val, text, &err) : syntax->handle(ctx, val, text, &err);
+	if (text && !keep_text(o, text)) {
+		qd_err_nomem(&err, "options");
+		return report_error(&err);
+	}
+	if (val >= OPT_FIRST)
+		rc = set_shared(o, val, text ? text : "", &err);
+	else
+		rc = syntax->handle(ctx, val, text ? text : "", &err);
 	if (rc == OPTIONS_DONE)
 		return 0;
 	return rc ? report_bad_value(syntax, val, &err) : OPTIONS_GO;
@@ -248,10 +251,12 @@ static int take_option(struct options *o, poptContext con, const struct cmd_synt
 
 static int take_arguments(struct options *o, poptContext con, const struct cmd_syntax *syntax)
 {
-	const char **args = poptGetArgs(con);
+	static const char *none[] = { NULL };
+	const char **given = poptGetArgs(con);
+	const char **args = given ? given : none;
 	struct qd_err err;
 
-	while (args && args[o->nargs])
+	while (args[o->nargs])
 		o->nargs++;
 	o->args = calloc((size_t)o->nargs + 1, sizeof(*o->args));
 	for (int i = 0; o->args && i < o->nargs; i++) {
@@ -259,7 +264,7 @@ static int take_arguments(struct options *o, poptContext con, const struct cmd_s
 		if (!o->args[i])
 			o->nargs = i;
 	}
-	if (!o->args || (args && args[o->nargs])) {
+	if (!o->args || args[o->nargs]) {
 		qd_err_nomem(&err, "arguments");
 		return report_error(&err);
 	}
