@@ -22,7 +22,8 @@
  *  K2  the order of findings depends on the image alone: phases 1 to 6 run on one
  *      thread, the others tell what they find in the pipeline's commit stage.
  *  K3  an entry that cannot be true (past the end, not aligned, at metadata) is reported
- *      and not counted as a reference.
+ *      and not counted as a reference.  Nor are those of a "table" most of whose entries
+ *      are impossible: that is one finding, and the window is counted again without it.
  *
  * Left to others: repairing; guest data; the files that the image names.
  */
@@ -90,7 +91,7 @@ void chk_list_add(struct chk_list *list, const struct qd_finding *f)
 	struct qd_finding *v;
 	size_t capacity;
 
-	if (list->n && qd_finding_merge(&list->v[list->n - 1], f, list->cluster_size))
+	if (list->n > list->floor && qd_finding_merge(&list->v[list->n - 1], f, list->cluster_size))
 		return;
 	if (list->n == list->capacity) {
 		capacity = list->capacity ? list->capacity * 2 : 32;
@@ -111,7 +112,7 @@ int chk_list_emit(struct chk *c, struct chk_list *list, struct qd_err *err)
 		return qd_err_nomem(err, "a list of findings");
 	for (size_t i = 0; i < list->n; i++)
 		chk_emit(c, &list->v[i]);
-	list->n = 0;
+	list->n = list->floor = 0;
 	return 0;
 }
 
@@ -124,7 +125,7 @@ bool chk_in_file(const struct chk *c, uint64_t off, uint64_t nbytes)
 {
 	uint64_t end;
 
-	return qd_add_u64(off, nbytes, &end) &&
+	return off < c->file_size && qd_add_u64(off, nbytes, &end) &&
 	       (end <= c->file_size || end - c->file_size < c->geom.cluster_size);
 }
 
@@ -178,12 +179,14 @@ static int check_window(struct chk *c, uint64_t first, uint64_t end, struct qd_e
 {
 	int rc;
 
-	qd_counts_window(c->counts, first, end);
-	c->need_report = false;
-	mark_structures(c);
-	rc = chk_walk_l2(c, CHK_WALK_COUNT, err);
-	if (rc || qd_counts_overfull(c->counts))
-		return rc;
+	do {
+		qd_counts_window(c->counts, first, end);
+		c->need_report = c->found_garbage = false;
+		mark_structures(c);
+		rc = chk_walk_l2(c, CHK_WALK_COUNT, err);
+		if (rc || qd_counts_overfull(c->counts))
+			return rc;
+	} while (c->found_garbage);
 	rc = chk_refcounts(c, CHK_PASS_COMPARE, first, end, err);
 	if (rc || !(c->need_report || atomic_load(&c->counts->hit_metadata)))
 		return rc;

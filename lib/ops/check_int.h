@@ -19,7 +19,7 @@
 struct chk_snapshot {
 	uint64_t l1_off;
 	uint32_t l1_entries;
-	uint64_t disk_size;
+	uint64_t mapped_size;	/* bytes of disk and VM state */
 	uint64_t id_hash;
 	char *label;		/* ID and name, for people */
 };
@@ -54,6 +54,7 @@ struct chk {
 	struct qd_l2set l2;
 	struct qd_counts *counts;
 	bool local_done;	/* what an L2 entry says by itself has been reported */
+	bool found_garbage;	/* some L2 table turned out to be none: count again */
 	bool need_report;	/* some COPIED flag is wrong, or metadata is named by an L2 entry */
 	uint64_t past_last;	/* last cluster in use + 1 */
 
@@ -66,6 +67,7 @@ struct chk_list {
 	struct qd_finding *v;
 	size_t n;
 	size_t capacity;
+	size_t floor;		/* findings before this one are not extended any more */
 	bool failed;		/* out of memory */
 	uint64_t cluster_size;
 };
@@ -106,6 +108,41 @@ int chk_snapshots(struct chk *c, struct qd_err *err);
 int chk_bitmaps(struct chk *c, struct qd_err *err);
 int chk_l1_tables(struct chk *c, struct qd_err *err);
 int chk_overlaps(struct chk *c, struct qd_err *err);
+
+/* What the entries of an L2 table are, for telling whether it is one. */
+struct chk_l2_look {
+	uint64_t used;		/* not zero */
+	uint64_t mapped;	/* name a place within the file */
+	uint64_t impossible;	/* no program can have written them */
+};
+struct chk_l2_look chk_look_at_l2(const struct chk *c, const uint8_t *bytes);
+
+static inline bool chk_is_garbage(const struct chk_l2_look *l)
+{
+	return l->impossible >= 4 && l->impossible * 2 > l->used;
+}
+
+/* One L2 table and whom it belongs to. */
+struct chk_table {
+	struct chk *c;
+	struct chk_list *found;
+	const uint8_t *bytes;
+	const struct qd_l2ref *ref;	/* the first */
+	bool local;			/* report what entries say by themselves */
+	uint64_t plain_mask;		/* bits that may be set in a plain entry */
+	uint64_t nrefs;
+	uint64_t nactive;
+	unsigned flags;			/* for the counts, without COPIED and CLEAR */
+	/* results of chk_count_table: entries */
+	uint64_t impossible;
+	uint64_t allocated;
+	uint64_t fragmented;
+	uint64_t compressed;
+	uint64_t contiguous;		/* host offset that would continue the run; 0: none yet */
+};
+
+void chk_count_table(struct chk_table *t);
+void chk_report_table(const struct chk_table *t);
 
 enum chk_walk { CHK_WALK_COUNT, CHK_WALK_REPORT };
 int chk_walk_l2(struct chk *c, enum chk_walk mode, struct qd_err *err);

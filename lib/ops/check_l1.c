@@ -142,15 +142,18 @@ static void table_found(const struct layer *l, enum qd_finding_type type, uint64
 	chk_emit(l->c, &f);
 }
 
-/* Whether the table can be walked; sizes that cannot be are cut to what can. */
+/*
+ * Whether the table can be walked.  A size that cannot be true is cut to the `needed`
+ * entries, lest the table claims half of the file.
+ */
 static bool check_place(struct layer *l, uint64_t needed)
 {
 	struct chk *c = l->c;
 	uint64_t entries = l->nentries;
 
-	if (entries < needed || entries > MAX_L1_ENTRIES) {
-		table_found(l, QD_F_L1_SIZE, entries, needed, MAX_L1_ENTRIES);
-		l->nentries = qd_min_u64(entries, needed ? needed : MAX_L1_ENTRIES);
+	if ((l->number == 0 && entries < needed) || entries > MAX_L1_ENTRIES) {
+		table_found(l, QD_F_L1_SIZE, entries, l->number == 0 ? needed : 0, MAX_L1_ENTRIES);
+		l->nentries = qd_min_u64(entries, qd_min_u64(needed, MAX_L1_ENTRIES));
 		c->result->blind = c->result->blind || entries > MAX_L1_ENTRIES;
 	}
 	if (l->nentries == 0)
@@ -163,7 +166,8 @@ static bool check_place(struct layer *l, uint64_t needed)
 	if (!chk_in_file(c, l->off, l->nentries * 8)) {
 		table_found(l, QD_F_L1_PAST_END, l->off, l->nentries * 8, 0);
 		c->result->blind = true;
-		l->nentries = l->off < c->file_size ? (c->file_size - l->off) / 8 : 0;
+		entries = l->off < c->file_size ? (c->file_size - l->off) / 8 : 0;
+		l->nentries = qd_min_u64(entries, qd_min_u64(needed, l->nentries));
 	}
 	return l->nentries != 0;
 }
@@ -207,11 +211,12 @@ static int walk_snapshots(struct chk *c, struct chk_snapshot **order, struct qd_
 	for (uint32_t i = 0; i < c->nsnapshots; i = next) {
 		struct layer l = { .c = c, .number = (uint32_t)(order[i] - c->snapshots) + 1, .nrefs = 1,
 				   .off = order[i]->l1_off, .nentries = order[i]->l1_entries };
+		uint64_t needed = qd_geom_l1_entries(&c->geom, order[i]->mapped_size);
 
 		for (next = i + 1; next < c->nsnapshots && order[next]->l1_off == l.off &&
 		     order[next]->l1_entries == l.nentries; next++)
 			l.nrefs++;
-		if (l.nentries == 0 || !check_place(&l, 0))
+		if (l.nentries == 0 || !check_place(&l, needed))
 			continue;
 		for (uint32_t k = i; k < next; k++) {
 			rc = chk_add_struct(c, l.off, l.nentries * 8, QD_STRUCT_SNAPSHOT_L1,

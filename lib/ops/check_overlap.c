@@ -5,10 +5,13 @@
  *
  * Where an L1 entry points at something else, that something is believed (the header
  * says where it is, or a table of few entries does) and the entry is not: its "table" is
- * neither walked nor counted.  A refcount block that is something else as well is not
- * believed either.
+ * neither walked nor counted.  But refcount blocks are believed last, because all they
+ * say can be found out again: one that looks like an L2 table and is named by an L1
+ * entry is that table.
  */
 #include "ops/check_int.h"
+
+#include <stdlib.h>
 
 static void forget_block(struct chk *c, const struct qd_extent *e)
 {
@@ -37,38 +40,72 @@ static int structures_overlap(void *ctx, const struct qd_extent *earlier, const 
 	return 0;
 }
 
-static void tables_overlap(struct chk *c)
+static int looks_like_l2(struct chk *c, uint64_t cluster, bool *ret_does, struct qd_err *err)
+{
+	uint8_t *buf = malloc(c->geom.cluster_size);
+	struct chk_l2_look l;
+	bool ok;
+	int rc;
+
+	if (!buf)
+		return qd_err_nomem(err, "an L2 table");
+	rc = chk_try_read(c, buf, c->geom.cluster_size, cluster << c->geom.cluster_bits, &ok, err);
+	if (rc == 0) {
+		l = chk_look_at_l2(c, buf);
+		*ret_does = ok && !l.impossible && l.mapped * 2 > l.used;
+	}
+	free(buf);
+	return rc;
+}
+
+/* A table in the place of e: reported, and *ret_believed says which of the two holds. */
+static int table_overlaps(struct chk *c, struct qd_l2ref *r, const struct qd_extent *e, struct qd_err *err)
 {
 	const struct qd_geom *g = &c->geom;
+	uint64_t off = r->cluster << g->cluster_bits;
+	struct qd_finding f = {
+		.type = QD_F_L1_ENTRY_OVERLAP, .nitems = 1, .label = chk_label(c, r->layer),
+		.value = { off, e->kind, e->id },
+		.place = { QD_AT_L1_ENTRY, r->layer, r->l1_index,
+			   (uint64_t)r->l1_index << (g->l2_bits + g->cluster_bits), off },
+	};
+	bool believed = false;
+	int rc;
 
+	if (e->kind == QD_STRUCT_REFBLOCK) {
+		rc = looks_like_l2(c, r->cluster, &believed, err);
+		if (rc)
+			return rc;
+	}
+	r->bad = !believed;
+	if (believed) {
+		f = (struct qd_finding){
+			.type = QD_F_OVERLAP, .nitems = 1, .value = { QD_STRUCT_REFBLOCK, QD_STRUCT_L2, 1 },
+			.place = { QD_AT_HOST, 0, 0, QD_NOWHERE, off },
+		};
+		forget_block(c, e);
+	}
+	chk_emit(c, &f);
+	return 0;
+}
+
+static int tables_overlap(struct chk *c, struct qd_err *err)
+{
 	for (size_t i = 0; i < c->l2.n; i++) {
 		struct qd_l2ref *r = &c->l2.v[i];
 		const struct qd_extent *e = qd_extents_find(&c->extents, r->cluster);
-		struct qd_finding f = {
-			.type = QD_F_L1_ENTRY_OVERLAP, .nitems = 1, .label = chk_label(c, r->layer),
-			.place = { QD_AT_L1_ENTRY, r->layer, r->l1_index,
-				   (uint64_t)r->l1_index << (g->l2_bits + g->cluster_bits),
-				   r->cluster << g->cluster_bits },
-		};
+		int rc = e ? table_overlaps(c, r, e, err) : 0;
 
-		if (!e)
-			continue;
-		f.value[0] = f.place.host_off;
-		f.value[1] = e->kind;
-		f.value[2] = e->id;
-		chk_emit(c, &f);
-		r->bad = true;
+		if (rc)
+			return rc;
 	}
+	return 0;
 }
-
 int chk_overlaps(struct chk *c, struct qd_err *err)
 {
 	int rc;
 
-	(void)err;
 	qd_extents_sort(&c->extents);
 	rc = qd_extents_overlaps(&c->extents, structures_overlap, c);
-	if (rc == 0)
-		tables_overlap(c);
-	return rc;
+	return rc ? rc : tables_overlap(c, err);
 }

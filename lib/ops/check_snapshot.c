@@ -53,6 +53,12 @@ static bool is_pin(const struct qd_snapshot_entry *e)
 	       memcmp(e->name, QD_PIN_NAME, e->name_len) == 0;
 }
 
+/* What follows a table that has fewer entries than the header says. */
+static bool is_nothing(const struct qd_snapshot_entry *e)
+{
+	return e->l1_off == 0 && e->l1_entries == 0 && e->id_len == 0;
+}
+
 static int take_entry(struct chk *c, uint32_t i, const struct qd_snapshot_entry *e, struct qd_err *err)
 {
 	struct chk_snapshot *s = &c->snapshots[i];
@@ -62,7 +68,8 @@ static int take_entry(struct chk *c, uint32_t i, const struct qd_snapshot_entry 
 		return qd_err_nomem(err, "the snapshot table");
 	s->l1_off = e->l1_off;
 	s->l1_entries = e->l1_entries;
-	s->disk_size = e->disk_size;
+	if (!qd_add_u64(e->disk_size, e->vm_state_size, &s->mapped_size))
+		s->mapped_size = UINT64_MAX;
 	s->id_hash = hash(e->id, e->id_len);
 	c->nsnapshots = i + 1;
 	if (is_pin(e) && c->pin_layer == 0)
@@ -111,7 +118,8 @@ static int take_table(struct table *t, uint32_t count, uint64_t *ret_nbytes, str
 		if (rc)
 			return rc;
 		if (used > QD_SNAPSHOT_MAX_TABLE ||
-		    qd_snapshot_decode(p, left, c->header.virtual_size, &e, &nbytes, NULL) < 0) {
+		    qd_snapshot_decode(p, left, c->header.virtual_size, &e, &nbytes, NULL) < 0 ||
+		    is_nothing(&e)) {
 			chk_found(c, QD_F_SNAPSHOT_ENTRY, QD_AT_SNAPSHOT, i, off + used, count - i, 0);
 			c->result->blind = true;
 			break;
