@@ -15,6 +15,7 @@
 	X(entry) \
 	X(err) \
 	X(header) \
+	X(index) \
 	X(io) \
 	X(io_file) \
 	X(layout) \
