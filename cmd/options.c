@@ -254,15 +254,18 @@ static int take_arguments(struct options *o, poptContext con, const struct cmd_s
 	static const char *none[] = { NULL };
 	const char **given = poptGetArgs(con);
 	const char **args = given ? given : none;
+	size_t count = 0;
 	struct qd_err err;
 
-	while (args[o->nargs])
-		o->nargs++;
-	o->args = calloc((size_t)o->nargs + 1, sizeof(*o->args));
-	for (int i = 0; o->args && i < o->nargs; i++) {
-		o->args[i] = strdup(args[i]);
-		if (!o->args[i])
-			o->nargs = i;
+	while (args[count])
+		count++;
+	o->args = calloc(count + 1, sizeof(*o->args));
+	while (o->args && args[o->nargs]) {
+		char *copy = strdup(args[o->nargs]);
+
+		if (!copy)
+			break;
+		o->args[o->nargs++] = copy;
 	}
 	if (!o->args || args[o->nargs]) {
 		qd_err_nomem(&err, "arguments");
