@@ -61,9 +61,13 @@ static int show_help(void)
 	list_commands("Commands that write an image:", CMD_WRITES);
 	list_commands("Commands that only read:", 0);
 	printf("\nOptions:\n");
-	for (const struct poptOption *row = global_options; row->longName; row++)
-		printf("  %c%c%c --%-9s %s\n", row->shortName ? '-' : ' ', row->shortName ? row->shortName : ' ',
-		       row->shortName ? ',' : ' ', row->longName, row->descrip);
+	for (const struct poptOption *row = global_options; row->longName; row++) {
+		char letter[] = "    ";
+
+		if (row->shortName)
+			snprintf(letter, sizeof(letter), "-%c, ", row->shortName);
+		printf("  %s--%-8s %s\n", letter, row->longName, row->descrip);
+	}
 	printf("\n'qdedup COMMAND --help' or 'qdedup help COMMAND' shows a command's options.\n");
 	return 0;
 }

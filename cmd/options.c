@@ -51,7 +51,8 @@ const struct poptOption options_output[] = {
 const struct poptOption options_source[] = {
 	{ NULL, 'f', POPT_ARG_STRING, NULL, OPT_SOURCE_FORMAT,
 	  "source format (default: the content decides)", "raw|qcow2" },
-	{ "force-share", 'U', POPT_ARG_NONE, NULL, OPT_FORCE_SHARE, "read even if the image is in use", NULL },
+	{ "force-share", 'U', POPT_ARG_NONE, NULL, OPT_FORCE_SHARE,
+	  "read even if the image is in use", NULL },
 	{ "untrusted", '\0', POPT_ARG_NONE, NULL, OPT_UNTRUSTED,
 	  "open no other file that the image names", NULL },
 	POPT_TABLEEND
@@ -277,8 +278,8 @@ static int take_arguments(struct options *o, poptContext con, const struct cmd_s
 	if (syntax->max_args >= 0 && o->nargs > syntax->max_args)
 		return report_usage("'%s' is one argument too many, expected %s", o->args[syntax->max_args],
 				    syntax->arguments);
-	for (int i = 0; i < o->nargs; i++)
-		if (!*o->args[i])
+	for (size_t i = 0; args[i]; i++)
+		if (!*args[i])
 			return report_usage("a file name is empty");
 	return OPTIONS_GO;
 }

@@ -372,7 +372,8 @@ int qd_layout_validate(const struct qd_layout *l, struct qd_err *err)
 	if (rc)
 		return rc;
 	if (l->cluster_size_auto)
-		return qd_err_set(err, QD_E_UNSUPPORTED, "cluster_size=auto is not available in this version");
+		return qd_err_set(err, QD_E_UNSUPPORTED,
+				  "cluster_size=auto is not available in this version");
 	if (l->extended_l2 && l->cluster_size != 0 &&
 	    l->cluster_size < MIN_EXTL2_CLUSTER_SIZE)
 		return qd_err_set(err, QD_E_INVALID,

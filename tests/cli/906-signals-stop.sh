@@ -12,7 +12,8 @@ start() {
 	# Background commands of a script ignore SIGINT unless told otherwise.
 	/usr/bin/python3 -c 'import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.argv[1], sys.argv[1:])' "$QDEDUP" convert -p --progress-fd=5 - out.qcow2 <input >out 2>err 5>progress &
+os.execv(sys.argv[1], sys.argv[1:])' "$QDEDUP" convert -p --progress-fd=5 - out.qcow2 \
+		<input >out 2>err 5>progress &
 	pid=$!
 	exec 7>input
 	# More than the pipe holds: when this returns, the command is at work.
@@ -34,7 +35,8 @@ for pair in INT:130 TERM:143 HUP:129; do
 	finish "${pair#*:}"
 	is "qdedup convert: interrupted by SIG${pair%:*}" "$(tail -n 1 err)"
 	! grep -q '"finished": true' progress || die "progress says finished"
-	is './err ./out ./out.qcow2 ./progress' "$(find . -type f ! -name '.err.*' | sort | xargs)" "files there are"
+	is './err ./out ./out.qcow2 ./progress' \
+		"$(find . -type f ! -name '.err.*' | sort | xargs)" "files there are"
 done
 
 # timeout(1) sends a signal twice at once: that is one request.
