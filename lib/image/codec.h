@@ -5,9 +5,11 @@
  *
  * A codec holds the state and scratch memory of one thread.
  *
- *	level 1..5  igzip (ISA-L), history of 4 KiB: fast; the default is level 3
- *	level 6..9  zlib, window bits 12: smaller and much slower
- *	zstd        the level is scaled to zstd's own
+ *	level 1..5  igzip (ISA-L), and zlib where that pays: fast; the default is level 3
+ *	level 6..9  zlib: smaller and much slower
+ *	zstd        the level is scaled to zstd's own; the default level is zstd's default, 3
+ *
+ * level 0 is the default.
  */
 #ifndef QD_IMAGE_CODEC_H
 #define QD_IMAGE_CODEC_H
