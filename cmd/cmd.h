@@ -174,6 +174,13 @@ void options_free(struct options *o);
 /* "raw" or "qcow2": for options that name a format of something else than source or target. */
 int options_parse_format(const char *text, const char **ret_format, struct qd_err *err);
 
+/* ---- -o NAME=VALUE,... (layout.c) ---- */
+
+struct qd_layout;
+
+/* Takes one -o; for "help" prints the list (size= in it or not) and returns OPTIONS_DONE. */
+int layout_option(struct qd_layout *layout, const char *text, bool with_size, struct qd_err *err);
+
 /* ---- progress (progress.c) ---- */
 
 struct progress {

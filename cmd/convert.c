@@ -69,15 +69,6 @@ static const struct poptOption table[] = {
 	POPT_TABLEEND
 };
 
-static int print_layout_help(void)
-{
-	printf("Options of a new qcow2 image (-o NAME=VALUE,...; a comma in a value is written ,,):\n");
-	for (const struct qd_layout_help *row = qd_layout_help(); row->name; row++)
-		if (strcmp(row->name, "size") != 0)	/* the source decides */
-			printf("  %-18s %s\n", row->name, row->text);
-	return OPTIONS_DONE;
-}
-
 static int set_compress_level(struct qd_convert_opts *c, const char *text, struct qd_err *err)
 {
 	uint64_t level;
@@ -105,9 +96,7 @@ static int handle(void *ctx, int val, const char *text, struct qd_err *err)
 
 	switch (val) {
 	case 'o':
-		if (strcmp(text, "help") == 0 || strcmp(text, "?") == 0)
-			return print_layout_help();
-		return qd_layout_parse(&c->layout, text, err);
+		return layout_option(&c->layout, text, false, err);	/* the source decides the size */
 	case 'c':
 		c->compress = true;
 		return 0;

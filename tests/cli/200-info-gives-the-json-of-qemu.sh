@@ -43,8 +43,7 @@ for image in chain/top overlay short-backing sub-overlay base; do
 done
 
 # encrypted images need no key
-qemu-img create -q --object secret,id=s,data=abc -f qcow2 \
-	-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 luks 3M
+make_luks luks
 qemu-img create -q --object secret,id=s,data=abc -f qcow2 -o encrypt.format=aes,encrypt.key-secret=s aes 3M
 agrees luks
 agrees aes

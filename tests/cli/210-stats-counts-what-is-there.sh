@@ -49,10 +49,10 @@ make_kinds
 mkdata unit.raw 1M 3 random
 mkdata text.raw 1M 4 text
 cat unit.raw text.raw unit.raw text.raw unit.raw >repeats.raw
-"$QDEDUP" convert -q -o cluster_size=4k repeats.raw pinned
-"$QDEDUP" convert -q --no-pin repeats.raw unpinned
-"$QDEDUP" convert -q -c repeats.raw pinned-packed
-"$QDEDUP" convert -q -o cluster_size=512,refcount_bits=32 repeats.raw pinned-small
+"$QDEDUP" convert -q -t unsafe -o cluster_size=4k repeats.raw pinned
+"$QDEDUP" convert -q -t unsafe --no-pin repeats.raw unpinned
+"$QDEDUP" convert -q -t unsafe -c repeats.raw pinned-packed
+"$QDEDUP" convert -q -t unsafe -o cluster_size=512,refcount_bits=32 repeats.raw pinned-small
 cp pinned pinned-written
 qemu-io -c 'write -P 0 0 1M' -c 'write -P 1 3M 1M' pinned-written >/dev/null
 qemu-img snapshot -c user pinned-written
@@ -69,7 +69,7 @@ with open("leaky", "r+b") as f:
     f.write(bytes(16))
 END
 python3 -c 'import sys; sys.stdout.buffer.write(b"y" * (4 << 20))' >yes.raw
-"$QDEDUP" convert -q -o cluster_size=4k yes.raw many
+"$QDEDUP" convert -q -t unsafe -o cluster_size=4k yes.raw many
 for image in "${KINDS[@]}" pinned unpinned pinned-packed pinned-small pinned-written many; do
 	case $image in
 	*.raw) ;;
@@ -80,7 +80,7 @@ is 2 "$(ok "$QDEDUP" stats --output=json leaky | json - 'd["leaked-clusters"]')"
 is 1024 "$(ok "$QDEDUP" stats --output=json many | json - 'd["max-refcount"]')"
 
 # what nobody but the pin references any more
-"$QDEDUP" convert -q repeats.raw overwritten
+"$QDEDUP" convert -q -t unsafe repeats.raw overwritten
 qemu-io -c 'discard 0 5M' overwritten >/dev/null
 ok "$QDEDUP" stats --output=json overwritten >j
 is '[0, 32, 32]' "$(json j '[d["data-clusters"], d["pinned-clusters"], d["pinned-unused"]]')"
@@ -88,7 +88,7 @@ is '[0, 32, 32]' "$(json j '[d["data-clusters"], d["pinned-clusters"], d["pinned
 # more compressed clusters than fit are counted in several passes, with the same result
 mkdata words.raw 20M 9 text
 cat words.raw words.raw >twice.raw
-"$QDEDUP" convert -q -c -o cluster_size=1k twice.raw packed
+"$QDEDUP" convert -q -t unsafe -c -o cluster_size=1k twice.raw packed
 ok "$QDEDUP" stats --output=json packed >j
 ok "$QDEDUP" stats --output=json --memory=1M packed >j2
 cmp j j2

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # compare exits 0, 1 or 2, says why, and nothing with -q.
 . "$(dirname "$0")/lib.sh"
+. "$_top/tests/cli/kinds.sh"
 
 mkdata a.raw 1M 1 random
 cp a.raw b.raw
@@ -35,8 +36,7 @@ says 'nowhere'
 fails 2 "$QDEDUP" compare a.raw
 fails 2 "$QDEDUP" compare a.raw b.raw longer.raw
 fails 2 "$QDEDUP" compare -F vmdk a.raw b.raw
-qemu-img create -q --object secret,id=s,data=abc -f qcow2 \
-	-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 luks 1M
+make_luks luks
 fails 2 "$QDEDUP" compare a.raw luks
 says 'luks: .*LUKS'
 qemu-img create -q -f qcow2 -b a.raw -F raw overlay
