@@ -210,9 +210,11 @@ static void an_error_stops_and_earlier_jobs_are_finished(void)
 			for (int i = 0; i < job; i++)
 				wrong += r.finished[i] != 1;
 			CU_ASSERT_EQUAL(wrong, 0);
-			if (stage != FINISH)
+			/* Later jobs may be done with before an early one has finished. */
+			if (stage != FINISH) {
 				CU_ASSERT_EQUAL(r.ncommitted, (unsigned)job + (stage == COMMIT));
-			CU_ASSERT_TRUE(r.nnext <= (unsigned)job + 7);
+				CU_ASSERT_TRUE(r.nnext <= (unsigned)job + 6);
+			}
 			CU_ASSERT_FALSE(r.broken);
 		}
 	}
