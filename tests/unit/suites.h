@@ -12,6 +12,7 @@
 	X(bitmap) \
 	X(bytes) \
 	X(codec) \
+	X(digest) \
 	X(entry) \
 	X(err) \
 	X(header) \
@@ -22,9 +23,11 @@
 	X(lock) \
 	X(newfile) \
 	X(pipeline) \
+	X(records) \
 	X(refcount) \
 	X(size) \
 	X(snapshot) \
+	X(tally) \
 	/* end of list */
 
 #define DECLARE_SUITE(name) CU_ErrorCode suite_##name(void);
