@@ -17,6 +17,7 @@ static const struct cmd commands[] = {
 	{ "check", "find out what is wrong with an image", cmd_check, CMD_JSON, 1 },
 	{ "convert", "copy a disk into a new image, deduplicated", cmd_convert, CMD_WRITES | CMD_JSON, 1 },
 	{ "compare", "do two images hold the same disk?", cmd_compare, CMD_JSON, 2 },
+	{ "create", "make an empty image", cmd_create, CMD_WRITES, 1 },
 	{ "info", "what an image says about itself", cmd_info, CMD_JSON, 1 },
 	{ "map", "where the parts of a disk lie", cmd_map, CMD_JSON, 1 },
 	{ "measure", "how large a new image will be", cmd_measure, CMD_JSON, 1 },

@@ -163,7 +163,8 @@ static int open_table(struct qd_build *b, uint64_t guest_cluster, struct qd_err 
 	return r ? r : qd_l2store_open(&b->l2, guest_cluster, off, err);
 }
 
-int qd_build_add_data(struct qd_build *b, uint64_t guest_cluster, uint64_t *ret_host_off, struct qd_err *err)
+static int add_plain(struct qd_build *b, uint64_t guest_cluster, uint64_t bitmap, uint64_t *ret_host_off,
+		     struct qd_err *err)
 {
 	uint64_t off;
 	int r = open_table(b, guest_cluster, err);
@@ -177,11 +178,21 @@ int qd_build_add_data(struct qd_build *b, uint64_t guest_cluster, uint64_t *ret_
 		if (r)
 			return r;
 	}
-	qd_l2store_set(&b->l2, guest_cluster, off | QD_COPIED, ALL_ALLOCATED);
+	qd_l2store_set(&b->l2, guest_cluster, off | QD_COPIED, bitmap);
 	b->stats.data_clusters++;
 	b->stats.references++;
 	*ret_host_off = off;
 	return 0;
+}
+
+int qd_build_add_data(struct qd_build *b, uint64_t guest_cluster, uint64_t *ret_host_off, struct qd_err *err)
+{
+	return add_plain(b, guest_cluster, ALL_ALLOCATED, ret_host_off, err);
+}
+
+int qd_build_add_place(struct qd_build *b, uint64_t guest_cluster, uint64_t *ret_host_off, struct qd_err *err)
+{
+	return add_plain(b, guest_cluster, 0, ret_host_off, err);
 }
 
 int qd_build_add_zero(struct qd_build *b, uint64_t guest_cluster, struct qd_err *err)

@@ -63,6 +63,12 @@ const struct qd_geom *qd_build_geom(const struct qd_build *b);
 /* A new data cluster of this guest cluster; *ret_host_off is where its bytes go. */
 int qd_build_add_data(struct qd_build *b, uint64_t guest_cluster, uint64_t *ret_host_off, struct qd_err *err);
 
+/*
+ * The same, but with extended L2 none of its subclusters holds anything yet: a place for
+ * what the guest will write, through which a backing file still shows.
+ */
+int qd_build_add_place(struct qd_build *b, uint64_t guest_cluster, uint64_t *ret_host_off, struct qd_err *err);
+
 /* A new compressed cluster of nbytes; packed behind the previous one. */
 int qd_build_add_compressed(struct qd_build *b, uint64_t guest_cluster, uint64_t nbytes,
 			    uint64_t *ret_host_off, struct qd_err *err);

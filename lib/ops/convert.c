@@ -22,6 +22,7 @@
 #include "image/bitmaps.h"
 #include "image/build.h"
 #include "ops/convert_int.h"
+#include "ops/prealloc.h"
 
 struct target {
 	struct qd_newfile *nf;		/* new file, or NULL */
@@ -251,25 +252,6 @@ static int prepare_in_place(struct qd_convert *c, struct qd_layout *l, struct qd
 	return c->io->is_device ? 0 : qd_io_truncate(c->io, 0, err);
 }
 
-/* preallocation=falloc and full: the file's holes get host space. */
-static int preallocate(const struct qd_convert *c, struct qd_io *io, uint64_t size, struct qd_err *err)
-{
-	uint64_t data, hole, off = 0;
-	int r = 0;
-
-	if (c->layout->preallocation < QD_PREALLOC_FALLOC)
-		return 0;
-	if (c->layout->preallocation == QD_PREALLOC_FALLOC)
-		return qd_io_reserve(io, 0, size, err);
-	while (!r && off < size) {
-		r = qd_io_next_data(io, off, &data, &hole, err);
-		if (!r && data > off)
-			r = qd_io_fill_zeros(io, off, qd_min_u64(data, size) - off, err);
-		off = data == hole ? size : hole;
-	}
-	return r;
-}
-
 /* --- all of it --- */
 
 static int write_target(struct qd_convert *c, struct target *t, struct qd_err *err)
@@ -282,9 +264,9 @@ static int write_target(struct qd_convert *c, struct target *t, struct qd_err *e
 		return qd_convert_to_raw(c, err);
 	r = qd_convert_to_qcow2(c, err);
 	if (!r && c->data_io)
-		r = preallocate(c, c->data_io, c->result.virtual_size, err);
+		r = qd_prealloc_file(c->data_io, c->layout->preallocation, c->result.virtual_size, err);
 	else if (!r)
-		r = preallocate(c, c->io, c->result.file_size, err);
+		r = qd_prealloc_file(c->io, c->layout->preallocation, c->result.file_size, err);
 	return r;
 }
 
