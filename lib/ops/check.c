@@ -157,22 +157,38 @@ int chk_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *ret_ok
 	return rc;
 }
 
-/* Counts what structures take of the window; the rest of the counts is for L2 entries. */
-static void mark_structures(struct chk *c)
+static uint64_t window_first(const struct chk *c)
 {
-	uint64_t first = c->counts->window_first << QD_COUNTS_CHUNK_BITS;
-	uint64_t end = qd_min_u64(c->counts->window_end << QD_COUNTS_CHUNK_BITS, c->counts->nclusters);
+	return c->counts->window_first << QD_COUNTS_CHUNK_BITS;
+}
 
-	for (size_t i = 0; i < c->extents.n; i++) {
-		const struct qd_extent *e = &c->extents.v[i];
-		uint64_t e_end = qd_min_u64(end, e->first + e->nclusters);
+static uint64_t window_end(const struct chk *c)
+{
+	return qd_min_u64(c->counts->window_end << QD_COUNTS_CHUNK_BITS, c->counts->nclusters);
+}
 
-		for (uint64_t k = qd_max_u64(first, e->first); k < e_end; k++)
-			qd_counts_add_metadata(c->counts, k, 1);
-	}
+static void mark_run(void *ctx, uint64_t first, uint64_t end, uint64_t depth)
+{
+	struct chk *c = ctx;
+
+	end = qd_min_u64(end, window_end(c));
+	for (uint64_t k = qd_max_u64(first, window_first(c)); k < end; k++)
+		qd_counts_add_metadata(c->counts, k, depth);
+}
+
+/* Counts what structures take of the window; the rest of the counts is for L2 entries. */
+static int mark_structures(struct chk *c, struct qd_err *err)
+{
+	uint64_t first = window_first(c), end = window_end(c);
+	int rc;
+
+	rc = qd_extents_cover(&c->extents, mark_run, c, err);
+	if (rc)
+		return rc;
 	for (size_t i = qd_l2set_lower_bound(&c->l2, first); i < c->l2.n && c->l2.v[i].cluster < end; i++)
 		if (!c->l2.v[i].bad)
 			qd_counts_add_metadata(c->counts, c->l2.v[i].cluster, c->l2.v[i].nrefs);
+	return 0;
 }
 
 static int check_window(struct chk *c, uint64_t first, uint64_t end, struct qd_err *err)
@@ -182,7 +198,9 @@ static int check_window(struct chk *c, uint64_t first, uint64_t end, struct qd_e
 	do {
 		qd_counts_window(c->counts, first, end);
 		c->need_report = c->found_garbage = false;
-		mark_structures(c);
+		rc = mark_structures(c, err);
+		if (rc)
+			return rc;
 		rc = chk_walk_l2(c, CHK_WALK_COUNT, err);
 		if (rc || qd_counts_overfull(c->counts))
 			return rc;

@@ -122,6 +122,42 @@ int qd_extents_overlaps(const struct qd_extents *set,
 	return 0;
 }
 
+static int compare_ends(const void *pa, const void *pb)
+{
+	const uint64_t *a = pa, *b = pb;
+
+	return *a < *b ? -1 : *a > *b;
+}
+
+int qd_extents_cover(const struct qd_extents *set,
+		     void (*fn)(void *ctx, uint64_t first, uint64_t end, uint64_t depth), void *ctx,
+		     struct qd_err *err)
+{
+	uint64_t *ends = malloc((set->n ? set->n : 1) * sizeof(*ends)), at = 0, depth = 0;
+	size_t next_end = 0, next = 0;
+
+	if (!ends)
+		return qd_err_nomem(err, "the list of structures");
+	for (size_t i = 0; i < set->n; i++)
+		ends[i] = end_of(&set->v[i]);
+	qsort(ends, set->n, sizeof(*ends), compare_ends);
+	while (next_end < set->n) {
+		uint64_t to = ends[next_end];
+
+		if (next < set->n)
+			to = qd_min_u64(to, set->v[next].first);
+		if (depth && to > at)
+			fn(ctx, at, to, depth);
+		at = to;
+		for (; next < set->n && set->v[next].first == at; next++)
+			depth++;
+		for (; next_end < set->n && ends[next_end] == at; next_end++)
+			depth--;
+	}
+	free(ends);
+	return 0;
+}
+
 const struct qd_extent *qd_extents_find(const struct qd_extents *set, uint64_t cluster)
 {
 	size_t low = 0, high = set->n;

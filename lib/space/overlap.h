@@ -65,6 +65,15 @@ int qd_extents_overlaps(const struct qd_extents *set,
 				  uint64_t nclusters),
 			void *ctx);
 
+/*
+ * Calls fn(ctx, first, end, depth) for each maximal run of clusters [first, end) that
+ * the same number of extents cover (depth >= 1), in ascending order: work that depends
+ * on the extents' number and union, however often they overlap.  The set is sorted.
+ */
+int qd_extents_cover(const struct qd_extents *set,
+		     void (*fn)(void *ctx, uint64_t first, uint64_t end, uint64_t depth), void *ctx,
+		     struct qd_err *err);
+
 /* An extent that cluster lies in (where several do, the one that reaches farthest), or NULL.  The set is
  * sorted. */
 const struct qd_extent *qd_extents_find(const struct qd_extents *set, uint64_t cluster);

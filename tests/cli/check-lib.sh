@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What tests of check share, on top of lib.sh, which it brings along.
+# What tests of check share, on top of convert-lib.sh, which it brings along.
 #
 #	agrees IMG [STATUS]    qdedup check and qemu-img check: same exit status (and that
 #	                       one, when given), same numbers
@@ -9,7 +9,7 @@
 #	damage IMG ARGS...     tests/tools/damage.c
 #	finds IMG TYPE[=N]...  exactly these kinds of findings (not counting notes), N items
 
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/convert-lib.sh"
 QEMU_OPTS=()
 
 # Both documents, reduced to what must agree, as sorted JSON.
@@ -48,7 +48,7 @@ finds() {
 	want = dict((a.split("=") + [None])[:2] for a in sys.argv[2:])
 	good = set(got) == set(want) and all(n is None or int(n) == got[k] for k, n in want.items())
 	if not good:
-	    print("expected", want, "found", got, d["findings"])
+	    print("expected", want, "found", got)
 	sys.exit(not good)
 	END
 }

@@ -22,7 +22,7 @@
  *	ext[TYPE].len  ext[TYPE].be32[N]  ext[TYPE].be64[N]    header extension, N a byte of its data
  *	be16[OFF]  be32[OFF]  be64[OFF]  byte[OFF]
  * values
- *	NUMBER (0x.., K M G T)  + - * | & ~ ( )
+ *	NUMBER (0x.., K M G T)  + - * / | & ~ ( )
  *	host[GUEST]  snap[N].host[GUEST]   host offset of the cluster
  *	table[N]  snap[N].table[N]         host offset of the L2 table
  *	refblock[N]                        host offset of the refcount block
@@ -432,9 +432,14 @@ static uint64_t product(void)
 {
 	uint64_t v = term();
 
-	while (take("*"))
-		v *= term();
-	return v;
+	for (;;) {
+		if (take("*"))
+			v *= term();
+		else if (take("/"))
+			v /= term();
+		else
+			return v;
+	}
 }
 
 static uint64_t sum(void)

@@ -12,6 +12,7 @@
 	X(bitmap) \
 	X(bytes) \
 	X(codec) \
+	X(counts) \
 	X(digest) \
 	X(entry) \
 	X(err) \
@@ -19,9 +20,11 @@
 	X(index) \
 	X(io) \
 	X(io_file) \
+	X(l2set) \
 	X(layout) \
 	X(lock) \
 	X(newfile) \
+	X(overlap) \
 	X(pipeline) \
 	X(records) \
 	X(refcount) \
