@@ -17,6 +17,7 @@
 	X(entry) \
 	X(err) \
 	X(header) \
+	X(image) \
 	X(index) \
 	X(io) \
 	X(io_file) \
