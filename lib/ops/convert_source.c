@@ -20,8 +20,9 @@
 
 static int open_stream(const struct qd_convert_opts *opts, struct qd_source *src, struct qd_err *err)
 {
-	struct qd_disk_opts dopts = { .format = opts->source_format, .snapshot = opts->snapshot,
-				      .untrusted = opts->untrusted };
+	/* A file must not be read otherwise than a pipe with the same bytes: raw unless -f says more. */
+	struct qd_disk_opts dopts = { .format = opts->source_format ? opts->source_format : "raw",
+				      .snapshot = opts->snapshot, .untrusted = opts->untrusted };
 	struct qd_io *io = NULL;
 	int r = qd_io_stream_open(STDIN_FILENO, "standard input", &io, err);
 
@@ -36,9 +37,16 @@ static int open_stream(const struct qd_convert_opts *opts, struct qd_source *src
 		return 0;
 	}
 	r = qd_disk_open_io(io, &dopts, &src->disk, err);
-	if (r)
+	if (r) {
 		qd_io_close(io);
-	return r;
+		return r;
+	}
+	if (src->disk->img && src->disk->img->backing_name) {
+		qd_err_set(err, QD_E_UNSUPPORTED, "the image has a backing file, %s: name the image instead of using -",
+			   src->disk->img->backing_name);
+		return qd_err_file(err, QD_E_UNSUPPORTED, "standard input");
+	}
+	return 0;
 }
 
 int qd_source_open(const struct qd_convert_opts *opts, uint64_t memory, struct qd_source *src, struct qd_err *err)
