@@ -4,7 +4,9 @@
 # Virtual sizes that are not a multiple of the cluster, raw sizes not a multiple of 512.
 . "$(dirname "$0")/convert-lib.sh"
 
-mkdata base.raw 3M 111 dup50
+mkdata text.raw 1M 111 text
+mkdata noise.raw 2M 111 dup50
+cat text.raw noise.raw >base.raw
 for size in 512 1536 65024 66048 1049088 2097664; do
 	head -c $size base.raw >odd.raw
 	qemu-img convert -O qcow2 odd.raw in.qcow2

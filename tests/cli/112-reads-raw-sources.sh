@@ -36,8 +36,22 @@ ok "$QDEDUP" convert -f raw linked.qcow2 wrapped.qcow2
 ok "$QDEDUP" convert wrapped.qcow2 unwrapped.raw
 content linked.qcow2 -f raw
 cmp unwrapped.raw content.raw
+# standard input is raw whatever it holds, a file as well as a pipe; -f qcow2 takes a file
+ok "$QDEDUP" convert - from-file.raw <linked.qcow2
+cmp from-file.raw content.raw || die "a qcow2 file on standard input was not read as raw"
+cat linked.qcow2 | ok "$QDEDUP" convert - from-pipe.raw
+cmp from-pipe.raw content.raw
+ok "$QDEDUP" convert -f qcow2 - from-file.raw <linked.qcow2
+cmp from-file.raw dense.raw
+qemu-img create -q -f qcow2 -b linked.qcow2 -F qcow2 over.qcow2
+fails 1 "$QDEDUP" convert -f qcow2 - none.qcow2 <over.qcow2
+says linked.qcow2
+
 fails 1 "$QDEDUP" convert -f qcow2 dense.raw none.qcow2
 says dense.raw qcow2
+fails 1 "$QDEDUP" convert -O qcow2 dense.raw -
+says 'standard output'
+fails 1 "$QDEDUP" convert -f qcow2 - none.qcow2 < <(cat linked.qcow2)
 fails 1 "$QDEDUP" convert -f vmdk dense.raw none.qcow2
 says vmdk
 [ ! -e none.qcow2 ] || die "a failure left an output"

@@ -15,9 +15,19 @@ for raw in mixed small large; do
 			[ $how != plain ] || c=
 			rm -f out.qcow2
 			# shellcheck disable=SC2086
-			ok "$QDEDUP" convert $c -o "cluster_size=$cs,compression_type=${how/plain/zlib}" $raw.raw out.qcow2
+			ok "$QDEDUP" convert -t unsafe $c -o "cluster_size=$cs,compression_type=${how/plain/zlib}" $raw.raw out.qcow2
 			deduplicated out.qcow2 $raw.raw $cs
 		done
+	done
+done
+
+# extended L2 entries
+for cs in 16K 64K 2M; do
+	for c in '' -c; do
+		rm -f out.qcow2
+		# shellcheck disable=SC2086
+		ok "$QDEDUP" convert -t unsafe $c -o cluster_size=$cs,extended_l2=on mixed.raw out.qcow2
+		deduplicated out.qcow2 mixed.raw $cs
 	done
 done
 
@@ -30,7 +40,7 @@ for raw in same one random zeros; do
 	for c in '' -c; do
 		rm -f out.qcow2
 		# shellcheck disable=SC2086
-		ok "$QDEDUP" convert $c -o cluster_size=4K $raw.raw out.qcow2
+		ok "$QDEDUP" convert -t unsafe $c -o cluster_size=4K $raw.raw out.qcow2
 		deduplicated out.qcow2 $raw.raw 4K
 	done
 done

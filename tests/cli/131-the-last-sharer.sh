@@ -12,9 +12,9 @@ for c in '' -c; do
 	rm -f ./*.qcow2
 	cp in.raw twin.raw
 	# shellcheck disable=SC2086
-	ok "$QDEDUP" convert $c in.raw disk.qcow2
+	ok "$QDEDUP" convert -t unsafe $c in.raw disk.qcow2
 	# shellcheck disable=SC2086
-	ok "$QDEDUP" convert $c --no-pin in.raw bare.qcow2
+	ok "$QDEDUP" convert -t unsafe $c --no-pin in.raw bare.qcow2
 	for ((i = 0; i < 15; i++)); do
 		for img in disk.qcow2 bare.qcow2; do
 			exits 0 qemu-io -f qcow2 -c "write -P $((i + 1)) $((i * 65536)) 64k" $img >/dev/null

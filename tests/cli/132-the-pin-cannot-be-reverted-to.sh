@@ -12,7 +12,7 @@ for options in cluster_size=512 cluster_size=4K cluster_size=64K cluster_size=2M
 	for c in '' -c; do
 		rm -f out.qcow2
 		# shellcheck disable=SC2086
-		ok "$QDEDUP" convert $c -o $options in.raw out.qcow2
+		ok "$QDEDUP" convert -t unsafe $c -o $options in.raw out.qcow2
 		exits 1 qemu-img snapshot -a qdedup out.qcow2
 		deduplicated out.qcow2 in.raw "${options#*=}"
 		exits 0 qemu-img snapshot -d qdedup out.qcow2

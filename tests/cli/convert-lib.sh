@@ -5,7 +5,8 @@
 #
 #	walk ARG...            qcow2walk.py: the rules of a deduplicated image, or its numbers
 #	counted RAW CS [CAP]   count.py: sets data, references, shared, max_share
-#	mkdup FILE SIZE UNIT DISTINCT SEED   units drawn from DISTINCT contents and zeros
+#	mkdup FILE SIZE UNIT DISTINCT SEED   units drawn from DISTINCT contents, half of which
+#	                       compress, and zeros
 #	noise FILE SIZE SEED   bytes that do not compress
 #	scribble IMG [OPTION...]   overwrites parts of an image: data, zeros, discards
 #	content IMG [OPTION...]    qemu-img's idea of its content, in content.raw
@@ -50,7 +51,9 @@ mkdup() {
 	import random, sys
 	name, (size, unit, distinct, seed) = sys.argv[1], map(int, sys.argv[2:])
 	rng = random.Random(seed)
-	contents = [rng.randbytes(unit) for _ in range(distinct)] + [bytes(unit)]
+	def content(i):
+	    return rng.randbytes(unit) if i % 2 else rng.randbytes((unit + 1) // 2).hex().encode()[:unit]
+	contents = [content(i) for i in range(distinct)] + [bytes(unit)]
 	with open(name, "wb") as f:
 	    for off in range(0, size, unit):
 	        f.write(rng.choice(contents)[:size - off])
@@ -93,7 +96,7 @@ to_raw() {
 	local img=$1
 	shift
 	rm -f out.raw
-	ok "$QDEDUP" convert "$@" "$img" out.raw
+	ok "$QDEDUP" convert -t unsafe "$@" "$img" out.raw
 	is "$(stat -c %s content.raw)" "$(stat -c %s out.raw)" "size of $img in raw"
 	cmp content.raw out.raw || die "$img: raw content differs from qemu-img's"
 }
@@ -106,8 +109,8 @@ from() {
 		for how in plain zlib zstd; do
 			rm -f out.qcow2
 			case $how in
-			plain) ok "$QDEDUP" convert "$@" -o cluster_size=$cs "$img" out.qcow2 ;;
-			*) ok "$QDEDUP" convert "$@" -c -o cluster_size=$cs,compression_type=$how "$img" out.qcow2 ;;
+			plain) ok "$QDEDUP" convert -t unsafe "$@" -o cluster_size=$cs "$img" out.qcow2 ;;
+			*) ok "$QDEDUP" convert -t unsafe "$@" -c -o cluster_size=$cs,compression_type=$how "$img" out.qcow2 ;;
 			esac
 			check_clean -q out.qcow2
 			same content.raw out.qcow2 raw qcow2
