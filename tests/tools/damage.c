@@ -31,7 +31,6 @@
  *	BITMAPS  CRYPTO  DATAFILE  NAMES   types of extensions
  *	new                                a cluster of zeros added at the end; its refcount is not set
  */
-#define _GNU_SOURCE
 #include <ctype.h>
 #include <fcntl.h>
 #include <inttypes.h>

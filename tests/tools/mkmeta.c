@@ -16,7 +16,6 @@
  * Refcounts have 16 bits and are 1.  With "order", L2 tables lie where QEMU would have
  * put them: before the first data cluster that they map.
  */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
