@@ -254,6 +254,14 @@ static int prepare_in_place(struct qd_convert *c, struct qd_layout *l, struct qd
 
 /* --- all of it --- */
 
+/* What is left of the ceiling for tables and buffers: program, libraries and stacks take a part of it. */
+static uint64_t working_memory(uint64_t ceiling)
+{
+	const uint64_t program = 12u << 20;
+
+	return ceiling > 2 * program ? ceiling - program : qd_max_u64(ceiling / 4, 1u << 20);
+}
+
 static int write_target(struct qd_convert *c, struct target *t, struct qd_err *err)
 {
 	int r;
@@ -334,7 +342,7 @@ int qd_convert(const struct qd_convert_opts *opts, struct qd_progress *progress,
 	struct qd_convert c = {
 		.opts = opts,
 		.src = &src,
-		.memory = opts->memory ? opts->memory : qd_default_memory(),
+		.memory = working_memory(opts->memory ? opts->memory : qd_default_memory()),
 		.nthreads = opts->threads ? opts->threads : qd_cpu_count(),
 		.layout = &layout,
 		.progress = progress,
