@@ -14,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "format/entry.h"
+#include "image/bitmaps.h"
 #include "image/tables.h"
 #include "space/refcount.h"
 #include "space/streams.h"
@@ -257,63 +258,42 @@ static int mark_refcounts(struct counting *k, struct qd_err *err)
 	return r;
 }
 
-static int mark_bitmap(struct counting *k, const struct qd_bitmap_entry *e, struct qd_err *err)
+static int mark_bitmap(void *ctx, const struct qd_bitmap *b, struct qd_err *err)
 {
-	uint64_t nbytes = (uint64_t)e->table_entries * 8;
+	struct counting *k = ctx;
+	uint64_t nbytes = (uint64_t)b->table_entries * 8;
 	uint8_t buf[4096];
-	size_t nread = 0;
-	int r;
+	int r = mark_metadata(k, b->table_off, nbytes, err);
 
-	if (!qd_range_within(e->table_off, nbytes, k->img->file_size)) {
-		k->c->bad++;
-		return 0;
-	}
-	r = mark_metadata(k, e->table_off, nbytes, err);
-	for (uint64_t pos = 0; !r && pos < nbytes; pos += nread) {
-		nread = (size_t)qd_min_u64(sizeof(buf), nbytes - pos);
-		r = qd_io_read(k->img->io, buf, nread, e->table_off + pos, err);
-		for (size_t i = 0; !r && i + 8 <= nread; i += 8) {
+	for (uint64_t pos = 0; !r && pos < nbytes;) {
+		size_t n = (size_t)qd_min_u64(sizeof(buf), nbytes - pos);
+
+		r = qd_io_read(k->img->io, buf, n, b->table_off + pos, err);
+		for (size_t i = 0; !r && i + 8 <= n; i += 8) {
 			uint64_t off = qd_entry_host_off(qd_get_be64(buf + i));
 
 			if (off)
 				r = mark_metadata(k, off, k->img->geom.cluster_size, err);
 		}
+		pos += n;
 	}
 	return r;
 }
 
 static int mark_bitmaps(struct counting *k, struct qd_err *err)
 {
-	const struct qd_ext_copy *copy = qd_image_find_ext(k->img, QD_EXT_BITMAPS);
-	struct qd_bitmap_ext ext;
-	struct qd_bitmap_entry e;
-	uint8_t *dir = NULL;
-	size_t pos = 0, used;
-	int r;
+	struct qd_bitmap_ext ext = { 0 };
+	int r = qd_bitmaps_directory(k->img, &ext, err);
 
-	if (!copy)
-		return 0;
-	if (qd_bitmap_ext_decode(copy->data, copy->nbytes, &ext, NULL) || ext.dir_size > QD_BITMAP_MAX_DIR ||
-	    !qd_range_within(ext.dir_off, ext.dir_size, k->img->file_size)) {
-		k->c->bad++;
-		return 0;
-	}
-	dir = malloc(ext.dir_size ? ext.dir_size : 1);
-	if (!dir)
-		return qd_err_nomem(err, "the bitmap directory");
-	r = mark_metadata(k, ext.dir_off, ext.dir_size, err);
+	if (!r && ext.count)
+		r = mark_metadata(k, ext.dir_off, ext.dir_size, err);
 	if (!r)
-		r = qd_io_read(k->img->io, dir, ext.dir_size, ext.dir_off, err);
-	for (uint32_t i = 0; !r && i < ext.count; i++) {
-		if (qd_bitmap_entry_decode(dir + pos, ext.dir_size - pos, &e, &used, NULL)) {
-			k->c->bad++;
-			break;
-		}
-		pos += used;
-		r = mark_bitmap(k, &e, err);
-	}
-	free(dir);
-	return r;
+		r = qd_bitmaps_walk(k->img, mark_bitmap, k, err);
+	if (r != QD_E_CORRUPT && r != QD_E_UNSUPPORTED)
+		return r;
+	qd_err_clear(err);
+	k->c->bad++;
+	return 0;
 }
 
 /* Everything that is neither data nor an L2 table. */

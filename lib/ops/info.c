@@ -17,6 +17,7 @@
 #include "base/host.h"
 #include "base/io_file.h"
 #include "image/bitmaps.h"
+#include "image/bitmaps.h"
 #include "image/disk.h"
 #include "ops/census.h"
 #include "ops/single.h"
@@ -131,23 +132,23 @@ static int take_bitmap(void *ctx, const struct qd_bitmap *b, struct qd_err *err)
 		return qd_err_nomem(err, "image information");
 	info->bitmaps = grown;
 	grown[info->nbitmaps] = (struct qd_info_bitmap){
+		.name = strdup(b->name),
 		.granularity = b->granularity,
 		.in_use = b->in_use,
 		.enabled = b->enabled,
 	};
-	return copy_text(&grown[info->nbitmaps++].name, b->name) ? 0 : qd_err_nomem(err, "image information");
+	return grown[info->nbitmaps++].name ? 0 : qd_err_nomem(err, "image information");
 }
 
 static int take_bitmaps(struct qd_info *info, const struct qd_image *img, struct qd_err *err)
 {
 	int r = qd_bitmaps_walk(img, take_bitmap, info, err);
 
-	if (r == QD_E_CORRUPT || r == QD_E_UNSUPPORTED) {
-		warn(info, "bitmaps", err);
-		qd_err_clear(err);
-		r = 0;
-	}
-	return r;
+	if (r != QD_E_CORRUPT && r != QD_E_UNSUPPORTED)
+		return r;
+	warn(info, "bitmaps", err);
+	qd_err_clear(err);
+	return 0;
 }
 
 static char *luks_text(const uint8_t *p, size_t max)

@@ -56,6 +56,11 @@ cat unit.raw text.raw unit.raw text.raw unit.raw >repeats.raw
 cp pinned pinned-written
 qemu-io -c 'write -P 0 0 1M' -c 'write -P 1 3M 1M' pinned-written >/dev/null
 qemu-img snapshot -c user pinned-written
+qemu-img create -q -f qcow2 bitmaps 3M
+qemu-img bitmap --add -g 512 bitmaps one
+qemu-img bitmap --add bitmaps two
+fill bitmaps
+make_luks luks
 qemu-img create -q -f qcow2 leaky 3M
 fill leaky
 python3 - <<-'END'
@@ -70,7 +75,7 @@ with open("leaky", "r+b") as f:
 END
 python3 -c 'import sys; sys.stdout.buffer.write(b"y" * (4 << 20))' >yes.raw
 "$QDEDUP" convert -q -t unsafe -o cluster_size=4k yes.raw many
-for image in "${KINDS[@]}" pinned unpinned pinned-packed pinned-small pinned-written many; do
+for image in "${KINDS[@]}" pinned unpinned pinned-packed pinned-small pinned-written many bitmaps luks; do
 	case $image in
 	*.raw) ;;
 	*) agrees "$image" ;;
