@@ -92,15 +92,20 @@ static uint64_t bucket_nbytes(unsigned slots)
 	return slots * (sizeof(uint64_t) + sizeof(uint16_t));
 }
 
+static void fill_slot(struct bucket *b, unsigned i, uint64_t tag, uint64_t value)
+{
+	b->low[i] = (value + 1) | (tag << VALUE_BITS);
+	b->high[i] = (uint16_t)(tag >> (TAG_BITS - 16));
+	b->used++;
+}
+
 static void bucket_put(struct bucket *b, uint64_t tag, uint64_t value)
 {
 	unsigned i = home_of(b, tag);
 
 	while (b->low[i])
 		i = i + 1 < b->slots ? i + 1 : 0;
-	b->low[i] = (value + 1) | (tag << VALUE_BITS);
-	b->high[i] = (uint16_t)(tag >> (TAG_BITS - 16));
-	b->used++;
+	fill_slot(b, i, tag, value);
 }
 
 /* Moves the entries of `from` whose bit number `depth` is `bit` (or all, bit < 0) to `to`. */
@@ -424,6 +429,19 @@ static int make_room(struct qd_index *ix, uint64_t tag, uint64_t *ret_number, st
 	}
 }
 
+/* Puts the entry behind those of its home slot; false when there are enough of its tag already. */
+static bool put_counted(struct bucket *b, uint64_t tag, uint64_t value)
+{
+	unsigned i = home_of(b, tag), equal = 0;
+
+	for (; b->low[i]; i = i + 1 < b->slots ? i + 1 : 0)
+		equal += slot_tag(b, i) == tag;
+	if (equal >= QD_INDEX_CANDIDATES)
+		return false;
+	fill_slot(b, i, tag, value);
+	return true;
+}
+
 int qd_index_insert(struct qd_index *ix, struct qd_fingerprint f, uint64_t value, struct qd_err *err)
 {
 	uint64_t tag = tag_of(f), number;
@@ -437,11 +455,19 @@ int qd_index_insert(struct qd_index *ix, struct qd_fingerprint f, uint64_t value
 			return r;
 	}
 	r = make_room(ix, tag, &number, &b, err);
-	if (r || !b || count_tag(b, tag) >= QD_INDEX_CANDIDATES)
+	if (r || !b || !put_counted(b, tag, value))
 		return r;
-	bucket_put(b, tag, value);
 	ix->entries++;
 	return put_bucket(ix, number, b, err);
+}
+
+void qd_index_prefetch(const struct qd_index *ix, struct qd_fingerprint f)
+{
+	uint64_t tag = tag_of(f);
+	const struct bucket *b = &ix->buckets[ix->dir[ix->depth ? tag >> (TAG_BITS - ix->depth) : 0]];
+
+	if (b->low)
+		__builtin_prefetch(&b->low[home_of(b, tag)]);
 }
 
 int qd_index_replace(struct qd_index *ix, struct qd_fingerprint f, uint64_t old_value, uint64_t new_value,

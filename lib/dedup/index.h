@@ -33,6 +33,9 @@ void qd_index_free(struct qd_index *ix);
 int qd_index_find(struct qd_index *ix, struct qd_fingerprint f, uint64_t ret_values[QD_INDEX_CANDIDATES],
 		  unsigned *ret_n, struct qd_err *err);
 
+/* Brings what a look-up will touch into the cache; worth it before many look-ups. */
+void qd_index_prefetch(const struct qd_index *ix, struct qd_fingerprint f);
+
 /* value <= QD_INDEX_VALUE_MAX. */
 int qd_index_insert(struct qd_index *ix, struct qd_fingerprint f, uint64_t value, struct qd_err *err);
 

@@ -41,30 +41,30 @@ static int unpack_owner(const struct qd_cv_writer *w, struct qd_cv_job *j, uint6
 	return r ? r : qd_codec_decompress(j->codec, j->stream, nread, j->scratch, err);
 }
 
-/* Reads what the owner's entry names into scratch. */
-static int read_owner(const struct qd_cv_writer *w, struct qd_cv_job *j, uint64_t owner, uint64_t entry, struct qd_err *err)
+int qd_cv_owner_read(const struct qd_cv_writer *w, struct qd_cv_job *j, uint64_t owner, uint64_t entry,
+		     unsigned n, struct qd_err *err)
 {
 	size_t nbytes = (size_t)w->geom->cluster_size;
 
 	if (!qd_l2_is_compressed(entry))
-		return qd_io_read(w->c->io, j->scratch, nbytes, qd_entry_host_off(entry), err);
+		return qd_io_read(w->c->io, j->scratch, n * nbytes, qd_entry_host_off(entry), err);
 	if (j->batch.reader)
 		return qd_reader_read(j->batch.reader, owner << w->geom->cluster_bits, nbytes, j->scratch, err);
 	return unpack_owner(w, j, entry, err);
 }
 
-int qd_cv_owner_equals(const struct qd_cv_writer *w, struct qd_cv_job *j, const struct qd_cv_cluster *cl, uint64_t owner,
-			   uint64_t entry, bool *ret_equal, struct qd_err *err)
+int qd_cv_owner_equals(const struct qd_cv_writer *w, struct qd_cv_job *j, const struct qd_cv_cluster *cl,
+		       uint64_t owner, uint64_t entry, bool *ret_equal, struct qd_err *err)
 {
-	int r = read_owner(w, j, owner, entry, err);
+	int r = qd_cv_owner_read(w, j, owner, entry, 1, err);
 
 	if (!r)
 		*ret_equal = !memcmp(j->scratch, cl->data, (size_t)w->geom->cluster_size);
 	return r;
 }
 
-int qd_cv_owner_has_digest(const struct qd_cv_writer *w, const struct qd_cv_cluster *cl, uint64_t owner, bool *ret_equal,
-			  struct qd_err *err)
+int qd_cv_owner_has_digest(const struct qd_cv_writer *w, const struct qd_cv_cluster *cl, uint64_t owner,
+			   bool *ret_equal, struct qd_err *err)
 {
 	uint8_t digest[QD_DIGEST_MAX];
 	int r = qd_records_get(w->digests, owner, digest, err);

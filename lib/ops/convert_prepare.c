@@ -5,6 +5,7 @@
 #include "ops/convert_qcow2.h"
 
 #include "base/bytes.h"
+#include "format/entry.h"
 
 static void split_batch(const struct qd_cv_writer *w, struct qd_cv_job *j)
 {
@@ -84,6 +85,9 @@ static int nominate(struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_err *
 	int r = 0;
 
 	pthread_mutex_lock(&w->lock);
+	for (unsigned i = 0; i < j->nclusters; i++)
+		if (j->clusters[i].kind == QD_CV_DATA)
+			qd_index_prefetch(w->index, j->clusters[i].print);
 	for (unsigned i = 0; !r && i < j->nclusters; i++) {
 		struct qd_cv_cluster *cl = &j->clusters[i];
 
@@ -99,15 +103,37 @@ static int nominate(struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_err *
 	return r;
 }
 
+/* Clusters from number i on whose candidates lie one behind the other in the target, as many as scratch holds. */
+static unsigned candidate_run(const struct qd_cv_writer *w, const struct qd_cv_job *j, unsigned i)
+{
+	const struct qd_cv_cluster *cl = &j->clusters[i];
+	uint64_t size = w->geom->cluster_size;
+	unsigned n = 1;
+
+	if (qd_l2_is_compressed(cl->candidate_entry))
+		return 1;
+	while (i + n < j->nclusters && (n + 1) * size <= QD_CV_SCRATCH && cl[n].candidate != QD_CV_NO_OWNER &&
+	       cl[n].candidate_entry == cl->candidate_entry + n * size)
+		n++;
+	return n;
+}
+
 static int verify_candidates(const struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_err *err)
 {
+	size_t size = (size_t)w->geom->cluster_size;
+	unsigned n = 1;
 	int r = 0;
 
-	for (unsigned i = 0; !r && i < j->nclusters; i++) {
+	for (unsigned i = 0; !r && i < j->nclusters; i += n) {
 		struct qd_cv_cluster *cl = &j->clusters[i];
 
-		if (cl->candidate != QD_CV_NO_OWNER)
-			r = qd_cv_owner_equals(w, j, cl, cl->candidate, cl->candidate_entry, &cl->verified, err);
+		n = 1;
+		if (cl->candidate == QD_CV_NO_OWNER)
+			continue;
+		n = candidate_run(w, j, i);
+		r = qd_cv_owner_read(w, j, cl->candidate, cl->candidate_entry, n, err);
+		for (unsigned k = 0; !r && k < n; k++)
+			cl[k].verified = !memcmp(j->scratch + k * size, cl[k].data, size);
 	}
 	return r;
 }

@@ -94,7 +94,7 @@ static int init_job(const struct qd_cv_writer *w, struct qd_cv_job *j, struct qd
 	if (r)
 		return r;
 	j->clusters = calloc(w->c->src->batch_nbytes / size, sizeof(*j->clusters));
-	j->scratch = aligned_alloc(4096, qd_align_up(size, 4096));
+	j->scratch = aligned_alloc(4096, qd_align_up(qd_max_u64(size, QD_CV_SCRATCH), 4096));
 	if (!j->clusters || !j->scratch)
 		return qd_err_nomem(err, "a batch");
 	if (o->compress) {

@@ -37,6 +37,7 @@
 #include "ops/convert_int.h"
 
 #define QD_CV_NO_OWNER UINT64_MAX
+#define QD_CV_SCRATCH 65536u		/* bytes */
 
 enum qd_cv_kind {
 	QD_CV_SKIP,		/* reads right without an entry */
@@ -67,7 +68,7 @@ struct qd_cv_job {
 	bool in_flight;
 	uint8_t *packed;		/* compressed streams, one behind the other */
 	size_t packed_used;
-	uint8_t *scratch;		/* one cluster */
+	uint8_t *scratch;		/* QD_CV_SCRATCH bytes or one cluster, whichever is more */
 	uint8_t *stream;		/* one compressed cluster as its descriptor spans it */
 	struct qd_codec *codec;
 	struct qd_digester *digester;
@@ -91,6 +92,13 @@ struct qd_cv_writer {
 
 /* The owner's bytes if its batch is in flight (C3: they stay so while the lock is held), else NULL. */
 const uint8_t *qd_cv_owner_in_flight(const struct qd_cv_writer *w, uint64_t owner);
+
+/*
+ * Reads what the owner's entry names into scratch: n clusters in a row, which is 1 for a
+ * compressed one.
+ */
+int qd_cv_owner_read(const struct qd_cv_writer *w, struct qd_cv_job *j, uint64_t owner, uint64_t entry,
+		     unsigned n, struct qd_err *err);
 
 /* Compares with an owner that is written already; `entry` is the owner's L2 entry. */
 int qd_cv_owner_equals(const struct qd_cv_writer *w, struct qd_cv_job *j, const struct qd_cv_cluster *cl,
