@@ -78,6 +78,6 @@ int main(int argc, char **argv)
 		show(log);
 		return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 	}
-	printf("%.3f %ld %.3f\n", start, ru.ru_maxrss, seconds(ru.ru_utime) + seconds(ru.ru_stime));
+	printf("%.4f %ld %.4f\n", start, ru.ru_maxrss, seconds(ru.ru_utime) + seconds(ru.ru_stime));
 	return 0;
 }
