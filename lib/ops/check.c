@@ -137,6 +137,19 @@ int chk_add_struct(struct chk *c, uint64_t off, uint64_t nbytes, enum qd_struct_
 	return qd_extents_add(&c->extents, first, last - first + 1, kind, id, err);
 }
 
+#define BUFFER (512u << 10)	/* a large read; more is not faster */
+
+/* All buffers together take an eighth of the memory, if the least does not take more. */
+size_t chk_buffer_size(const struct chk *c, uint64_t least)
+{
+	return (size_t)qd_max_u64(least, qd_min_u64(BUFFER, qd_align_down(c->memory / 16, 65536)));
+}
+
+unsigned chk_njobs(const struct chk *c, size_t buffer_size)
+{
+	return (unsigned)qd_max_u64(1, qd_min_u64((uint64_t)c->threads * 2, c->memory / 8 / buffer_size));
+}
+
 int chk_try_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *ret_ok, struct qd_err *err)
 {
 	int rc = qd_io_read_padded(c->io, buf, nbytes, off, err);
@@ -212,6 +225,15 @@ static int check_window(struct chk *c, uint64_t first, uint64_t end, struct qd_e
 	return rc ? rc : chk_walk_l2(c, CHK_WALK_REPORT, err);
 }
 
+/* What lists and buffers leave of the memory. */
+static uint64_t counts_limit(const struct chk *c)
+{
+	uint64_t used = c->l2.capacity * sizeof(*c->l2.v) + c->extents.capacity * sizeof(*c->extents.v) +
+			c->memory / 8;
+
+	return used < c->memory - c->memory / 4 ? c->memory - used : c->memory / 4;
+}
+
 /* One window when everything fits, else as few as do. */
 static int check_references(struct chk *c, struct qd_err *err)
 {
@@ -219,7 +241,7 @@ static int check_references(struct chk *c, struct qd_err *err)
 	int rc;
 
 	/* A structure or compressed cluster may reach into one cluster past the last. */
-	rc = qd_counts_new(c->nclusters + 1, c->memory / 2, &c->counts, err);
+	rc = qd_counts_new(c->nclusters + 1, counts_limit(c), &c->counts, err);
 	if (rc)
 		return qd_err_file(err, rc, c->io->name);
 	n = c->counts->nchunks;

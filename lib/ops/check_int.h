@@ -62,6 +62,10 @@ struct chk {
 	bool have_run;
 };
 
+/* Buffers of the parallel phases: how large, at least `least` bytes, and how many. */
+size_t chk_buffer_size(const struct chk *c, uint64_t least);
+unsigned chk_njobs(const struct chk *c, size_t buffer_size);
+
 /* A list of findings, filled by one thread. */
 struct chk_list {
 	struct qd_finding *v;

@@ -19,8 +19,6 @@
 
 #include "base/pipeline.h"
 
-#define BUFFER (512u << 10)
-
 struct job {
 	uint8_t *buf;
 	size_t first;		/* records of the set: [first, end) */
@@ -223,13 +221,13 @@ static int commit(void *ctx, void *job, struct qd_err *err)
 int chk_walk_l2(struct chk *c, enum chk_walk mode, struct qd_err *err)
 {
 	static const struct qd_pipeline_ops ops = { .next = next, .prepare = prepare, .commit = commit };
-	size_t size = (size_t)qd_max_u64(BUFFER, c->geom.cluster_size);
+	size_t size = chk_buffer_size(c, c->geom.cluster_size);
 	struct walk w = {
 		.c = c, .mode = mode, .local = mode == CHK_WALK_COUNT && !c->local_done,
 		.per_job = size >> c->geom.cluster_bits,
 		.plain_mask = c->data_file ? 0 : QD_COPIED | (QD_OFFSET_MASK & ~(c->geom.cluster_size - 1)),
 	};
-	unsigned njobs = c->threads * 2;
+	unsigned njobs = chk_njobs(c, size);
 	struct job *jobs = calloc(njobs, sizeof(*jobs));
 	void **slots = calloc(njobs, sizeof(*slots));
 	uint8_t *bufs = malloc(size * njobs);

@@ -21,8 +21,6 @@
 #include "base/pipeline.h"
 #include "space/refcount.h"
 
-#define BUFFER (512u << 10)	/* stored counts of one chunk at 64 bits */
-
 struct job {
 	uint8_t *stored;	/* of clusters [first, end) */
 	uint64_t first;
@@ -111,6 +109,18 @@ struct piece {
 	uint64_t end;
 };
 
+/* Eight counts of 16 bits and eight bytes that all say: used once, by a COPIED entry. */
+static inline bool eight_are_plain(const struct piece *p, uint64_t i)
+{
+	const uint64_t once = 0x0101010101010101ull * (QD_COUNT_COPIED | 1);
+	uint64_t stored[2], bytes;
+
+	memcpy(stored, p->stored + i * 2, sizeof(stored));
+	memcpy(&bytes, (const void *)&p->bytes[i], sizeof(bytes));
+	return bytes == once && stored[0] == stored[1] &&
+	       qd_get_be64(p->stored + i * 2) == 0x0001000100010001ull;
+}
+
 static void compare_piece(const struct chk *c, struct job *j, const struct piece *p)
 {
 	const uint32_t order = c->geom.refcount_order;
@@ -119,9 +129,16 @@ static void compare_piece(const struct chk *c, struct job *j, const struct piece
 	if (!p->bytes && qd_is_zero(p->stored, (size_t)stored_bytes(c, n)))
 		return;
 	for (uint64_t i = 0; i < n; i++) {
-		uint8_t byte = p->bytes ? atomic_load_explicit(&p->bytes[i], memory_order_relaxed) : 0;
-		uint64_t stored, counted = byte & QD_COUNT_LOW;
+		uint64_t stored, counted;
+		uint8_t byte;
 
+		if (order == 4 && p->bytes && i + 8 <= n && eight_are_plain(p, i)) {
+			j->last_used = p->first + i + 8;
+			i += 7;
+			continue;
+		}
+		byte = p->bytes ? atomic_load_explicit(&p->bytes[i], memory_order_relaxed) : 0;
+		counted = byte & QD_COUNT_LOW;
 		/* The width that nearly all images have, without a call. */
 		stored = order == 4 ? qd_get_be16(p->stored + i * 2) : qd_refcount_get(p->stored, order, i);
 		if (__builtin_expect(p->carries, 0))
@@ -340,18 +357,19 @@ int chk_refcounts(struct chk *c, enum chk_pass kind, uint64_t first, uint64_t en
 {
 	static const struct qd_pipeline_ops ops = { .next = next, .prepare = prepare, .commit = commit };
 	struct pass s = { .c = c, .kind = kind, .at = first, .end = end, .limit = described(c) };
-	unsigned njobs = c->threads * 2;
+	size_t size = chk_buffer_size(c, stored_bytes(c, QD_COUNTS_CHUNK));
+	unsigned njobs = chk_njobs(c, size);
 	struct job *jobs = calloc(njobs, sizeof(*jobs));
 	void **slots = calloc(njobs, sizeof(*slots));
-	uint8_t *bufs = malloc((size_t)BUFFER * njobs);
+	uint8_t *bufs = malloc(size * njobs);
 	int rc = jobs && slots && bufs ? 0 : qd_err_nomem(err, "refcount blocks");
 
 	/* The last window also takes what blocks say of clusters past the end of the file. */
 	if (kind == CHK_PASS_COMPARE && end == c->counts->nchunks)
 		s.end = qd_div_up(s.limit, QD_COUNTS_CHUNK);
-	s.per_job = BUFFER / stored_bytes(c, QD_COUNTS_CHUNK);
+	s.per_job = size / stored_bytes(c, QD_COUNTS_CHUNK);
 	for (unsigned i = 0; rc == 0 && i < njobs; i++) {
-		jobs[i].stored = bufs + (size_t)i * BUFFER;
+		jobs[i].stored = bufs + i * size;
 		jobs[i].found.cluster_size = c->geom.cluster_size;
 		slots[i] = &jobs[i];
 	}

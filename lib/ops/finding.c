@@ -112,7 +112,7 @@ static const struct qd_finding_kind kinds[QD_F_NTYPES] = {
 				     "L2 tables lie past the end of the file", "entry %x0" },
 	[QD_F_L1_ENTRY_OVERLAP] = { "l1-entry-overlap", CORR, true,
 				    "L1 entries point at something that is not an L2 table",
-				    "the table at %x0 is the %s1 (%u2)" },
+				    "the table at %x0 is the %t1" },
 	[QD_F_L2_GARBAGE] = { "l2-garbage", CORR, true,
 			      "L1 entries point at something that does not look like an L2 table",
 			      "%u0 of %u1 entries of the table at %x2 are impossible" },
@@ -132,7 +132,7 @@ static const struct qd_finding_kind kinds[QD_F_NTYPES] = {
 	[QD_F_L2_ENTRY_PAST_END] = { "l2-entry-past-end", CORR, true,
 				     "data clusters lie past the end of the file", "entry %x0" },
 	[QD_F_L2_ENTRY_OVERLAP] = { "l2-entry-overlap", CORR, true, "L2 entries point at metadata",
-				    "entry %x0 points into the %s1 (%u2)" },
+				    "entry %x0 points into the %t1" },
 	[QD_F_L2_ENTRY_ZERO] = { "l2-entry-zero", CORR, true, "zero flags in a version 2 image",
 				 "entry %x0" },
 	[QD_F_SUBCLUSTERS] = { "subclusters", CORR, true, "subcluster bitmaps contradict themselves",
@@ -142,7 +142,7 @@ static const struct qd_finding_kind kinds[QD_F_NTYPES] = {
 	[QD_F_COMPRESSED_PAST_END] = { "compressed-past-end", CORR, true,
 				       "compressed clusters lie past the end of the file", "entry %x0" },
 	[QD_F_COMPRESSED_OVERLAP] = { "compressed-overlap", CORR, true, "compressed clusters lie in metadata",
-				      "entry %x0 reaches into the %s1 (%u2)" },
+				      "entry %x0 reaches into the %t1" },
 	[QD_F_COMPRESSED_DATA_FILE] = { "compressed-data-file", CORR, true,
 					"compressed clusters in an image with an external data file",
 					"entry %x0" },
@@ -280,6 +280,27 @@ const char *qd_finding_where(const struct qd_finding *f, uint64_t cluster_size, 
 	return buf;
 }
 
+/* "refcount block 3": the number only where there are several of the kind. */
+static void append_struct(uint64_t kind, uint64_t id, char *buf, size_t buf_size)
+{
+	append(buf, buf_size, "%s", qd_struct_name((enum qd_struct_kind)kind));
+	switch (kind) {
+	case QD_STRUCT_REFBLOCK:
+		append(buf, buf_size, " %" PRIu64, id);
+		break;
+	case QD_STRUCT_L2:
+		append(buf, buf_size, " of L1 entry %" PRIu64, id);
+		break;
+	case QD_STRUCT_SNAPSHOT_L1:
+	case QD_STRUCT_BITMAP_TABLE:
+	case QD_STRUCT_BITMAP_DATA:
+		append(buf, buf_size, " (number %" PRIu64 ")", id);
+		break;
+	default:
+		break;
+	}
+}
+
 const char *qd_finding_detail(const struct qd_finding *f, char *buf, size_t buf_size)
 {
 	const char *s = kinds[f->type].detail;
@@ -297,6 +318,8 @@ const char *qd_finding_detail(const struct qd_finding *f, char *buf, size_t buf_
 			append(buf, buf_size, "0x%" PRIx64, v);
 		else if (s[1] == 'u')
 			append(buf, buf_size, "%" PRIu64, v);
+		else if (s[1] == 't')
+			append_struct(v, f->value[s[2] - '0' + 1], buf, buf_size);
 		else
 			append(buf, buf_size, "%s", qd_struct_name((enum qd_struct_kind)v));
 		s += 2;

@@ -142,7 +142,11 @@ struct qd_finding_kind {
 	enum qd_severity severity;
 	bool repairable;
 	const char *summary;	/* one line about all findings of the kind */
-	const char *detail;	/* about one: %x0 value[0] in hex, %u0 decimal, %s0 a structure's name */
+	/*
+	 * About one: %x0 is value[0] in hex, %u0 decimal, %s0 the name of a structure of that
+	 * kind, %t0 likewise with its number, which is value[1].
+	 */
+	const char *detail;
 };
 
 const struct qd_finding_kind *qd_finding_kind(enum qd_finding_type type);

@@ -51,7 +51,7 @@
 #define QD_COUNTS_MAX_CLUSTERS (1ull << 38)
 
 struct qd_counts_chunk {
-	_Atomic uint8_t byte[QD_COUNTS_CHUNK];
+	_Alignas(8) _Atomic uint8_t byte[QD_COUNTS_CHUNK];
 	_Atomic(_Atomic uint32_t *) carry[QD_COUNTS_CHUNK >> QD_COUNTS_CARRY_BITS];
 };
 
@@ -155,6 +155,25 @@ static inline void qd_counts_add(struct qd_counts *c, uint64_t cluster, unsigned
 	sixteens = ((old & QD_COUNT_LOW) + n) >> 4;
 	if (__builtin_expect(sixteens != 0, 0))
 		qd_counts_carry(c, chunk, cluster, sixteens);
+}
+
+typedef uint64_t qd_counts_eight __attribute__((may_alias));
+
+/*
+ * One reference each to eight neighbours (cluster is a multiple of 8, all < nclusters),
+ * if nothing names any of them yet: what a fresh image is made of, in one step.  False,
+ * and nothing is done, otherwise.
+ */
+static inline bool qd_counts_add_eight(struct qd_counts *c, uint64_t cluster, unsigned flags)
+{
+	struct qd_counts_chunk *chunk = qd_counts_peek(c, cluster >> QD_COUNTS_CHUNK_BITS);
+	uint64_t none = 0, eight = 0x0101010101010101ull * (flags | 1);
+	qd_counts_eight *p;
+
+	if (!chunk)
+		return false;
+	p = (qd_counts_eight *)(void *)&chunk->byte[cluster & (QD_COUNTS_CHUNK - 1)];
+	return __atomic_compare_exchange_n(p, &none, eight, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
 #endif
