@@ -17,9 +17,21 @@
 
 enum prealloc { UNKNOWN = 0, NO, YES };
 
+/* What the host said last of a layer's data file: [start, end) is all hole or all data. */
+struct host_range {
+	uint64_t start;
+	uint64_t end;
+	bool hole;
+};
+
+struct layer_state {
+	enum prealloc prealloc;
+	struct host_range host;
+};
+
 struct qd_extent_walk {
 	const struct qd_disk *disk;
-	uint8_t *prealloc;		/* enum prealloc, by depth */
+	struct layer_state *layers;	/* by depth */
 };
 
 int qd_extent_walk_new(const struct qd_disk *disk, struct qd_extent_walk **ret_walk, struct qd_err *err)
@@ -30,8 +42,8 @@ int qd_extent_walk_new(const struct qd_disk *disk, struct qd_extent_walk **ret_w
 	for (const struct qd_disk *d = disk; d; d = d->backing)
 		nlayers++;
 	if (w)
-		w->prealloc = calloc(nlayers, 1);
-	if (!w || !w->prealloc) {
+		w->layers = calloc(nlayers, sizeof(*w->layers));
+	if (!w || !w->layers) {
 		free(w);
 		return qd_err_nomem(err, "the walk over a disk");
 	}
@@ -44,7 +56,7 @@ void qd_extent_walk_free(struct qd_extent_walk *walk)
 {
 	if (!walk)
 		return;
-	free(walk->prealloc);
+	free(walk->layers);
 	free(walk);
 }
 
@@ -86,31 +98,42 @@ static bool looks_preallocated(const struct qd_image *img)
 	return count_used(img, threshold) >= threshold;
 }
 
-static bool is_preallocated(struct qd_extent_walk *w, const struct qd_disk *layer)
+static struct layer_state *state_of(struct qd_extent_walk *w, const struct qd_disk *layer)
 {
-	uint8_t *state = &w->prealloc[layer->depth - w->disk->depth];
+	struct layer_state *state = &w->layers[layer->depth - w->disk->depth];
 
-	if (*state == UNKNOWN)
-		*state = looks_preallocated(layer->img) ? YES : NO;
-	return *state == YES;
+	if (state->prealloc == UNKNOWN)
+		state->prealloc = looks_preallocated(layer->img) ? YES : NO;
+	return state;
+}
+
+static int ask_host(const struct qd_disk *layer, uint64_t off, struct host_range *ret_range, struct qd_err *err)
+{
+	uint64_t data, hole;
+	int r = qd_io_next_data(layer->data_io, off, &data, &hole, err);
+
+	if (r)
+		return qd_err_file(err, r, layer->data_io->name);
+	if (data == hole)		/* nothing but holes up to the end of the file and past it */
+		*ret_range = (struct host_range){ off, UINT64_MAX, true };
+	else if (data > off)
+		*ret_range = (struct host_range){ off, data, true };
+	else
+		*ret_range = (struct host_range){ off, hole, false };
+	return 0;
 }
 
 /* Cuts the extent where data and holes of the host's file meet. */
-static int ask_host(struct qd_extent *e, struct qd_err *err)
+static int look_through(struct qd_extent *e, struct host_range *host, struct qd_err *err)
 {
-	uint64_t data, hole;
-	int r = qd_io_next_data(e->layer->data_io, e->offset, &data, &hole, err);
+	int r = 0;
 
+	if (e->offset < host->start || e->offset >= host->end)
+		r = ask_host(e->layer, e->offset, host, err);
 	if (r)
-		return qd_err_file(err, r, e->layer->data_io->name);
-	if (data == hole) {		/* nothing but holes up to the end of the file */
-		e->zero = true;
-	} else if (data > e->offset) {
-		e->zero = true;
-		e->nbytes = qd_min_u64(e->nbytes, data - e->offset);
-	} else {
-		e->nbytes = qd_min_u64(e->nbytes, hole - e->offset);
-	}
+		return r;
+	e->zero = host->hole;
+	e->nbytes = qd_min_u64(e->nbytes, host->end - e->offset);
 	return 0;
 }
 
@@ -150,8 +173,11 @@ int qd_extent_next(struct qd_extent_walk *walk, uint64_t guest_off, uint64_t max
 	};
 	if (e.has_offset)
 		e.offset = run.host_off;
-	if (e.data && e.has_offset && e.layer->is_qcow2 && is_preallocated(walk, e.layer)) {
-		r = ask_host(&e, err);
+	if (e.data && e.has_offset && e.layer->is_qcow2) {
+		struct layer_state *state = state_of(walk, e.layer);
+
+		if (state->prealloc == YES)
+			r = look_through(&e, &state->host, err);
 		if (r)
 			return r;
 	}
