@@ -41,8 +41,8 @@ void qd_map_free(struct qd_map *map);
 /*
  * The run of equal kind that starts at guest_off (< virtual_size): contiguous on the
  * host for DATA, one cluster for COMPRESSED, ended by max_nbytes.  Runs of UNALLOCATED
- * and ZERO span L2 tables, so that an empty disk of any size is a few calls; DATA runs
- * end with their L2 table.  Whether a DATA run lies within the data file is checked
+ * and ZERO span L2 tables, so that an empty disk of any size is a few calls; runs with a
+ * host offset end with their L2 table.  Whether a DATA run lies within the data file is checked
  * against that file's size: a cluster cut off by the end of the file is kept (its tail
  * reads as zeros), one wholly past it is QD_E_CORRUPT.
  */

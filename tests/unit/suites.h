@@ -24,6 +24,7 @@
 	X(l2set) \
 	X(layout) \
 	X(lock) \
+	X(map) \
 	X(newfile) \
 	X(overlap) \
 	X(pipeline) \
