@@ -80,7 +80,7 @@ endif
 B := build/$(FLAVOUR)
 LIB_SRC := $(sort $(wildcard lib/*/*.c))
 CMD_SRC := $(sort $(wildcard cmd/*.c))
-UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
+UNIT_SRC := $(sort $(wildcard tests/unit/*.c tests/crash/recorder.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_COMMON := $(filter-out tests/fuzz/driver.c,$(filter-out $(FUZZ_SRC),$(sort $(wildcard tests/fuzz/*.c))))
 TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
@@ -145,7 +145,7 @@ $B/%.o: %.c $B/flags | need-libs
 	$(say) "  CC      $<"
 	$(Q)$(COMPILE) -MMD -MP -c -o $@ $<
 
-$B/tests/unit/%.o: QD_CPPFLAGS += $(CUNIT_CFLAGS)
+$B/tests/unit/%.o: QD_CPPFLAGS += $(CUNIT_CFLAGS) -Itests/crash
 $(call obj,$(UNIT_SRC)): | need-cunit
 
 $B/libqdedup.a: $(call obj,$(LIB_SRC)) $B/lib.list

@@ -28,6 +28,8 @@
 	X(newfile) \
 	X(overlap) \
 	X(pipeline) \
+	X(queue) \
+	X(recorder) \
 	X(records) \
 	X(refcount) \
 	X(size) \
