@@ -81,7 +81,8 @@ static int hand_out(struct walk *w, struct qd_err *err)
 {
 	int r = 0;
 
-	qsort(w->uses, w->nuses, sizeof(*w->uses), compare_uses);
+	if (w->nuses)
+		qsort(w->uses, w->nuses, sizeof(*w->uses), compare_uses);
 	for (uint64_t first = 0; !r && first < w->nuses;) {
 		uint64_t end = window_end(w, first);
 
