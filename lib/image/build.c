@@ -11,6 +11,7 @@
 #include "image/build_int.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/bytes.h"
@@ -56,6 +57,14 @@ static void header_of(const struct qd_build_opts *o, uint64_t virtual_size, stru
 	};
 }
 
+int qd_build_check_size(const struct qd_build *b, uint64_t virtual_size, struct qd_err *err)
+{
+	if (qd_geom_l1_entries(&b->geom, virtual_size) <= QD_MAX_L1_BYTES / 8)
+		return 0;
+	return qd_err_set(err, QD_E_INVALID, "the disk (%" PRIu64 " bytes) is too large for clusters of %" PRIu64
+			  " bytes: use larger clusters", virtual_size, b->geom.cluster_size);
+}
+
 static char *copy_name(const char *name, bool *failed)
 {
 	char *copy = name ? strdup(name) : NULL;
@@ -70,6 +79,7 @@ int qd_build_new(struct qd_io *io, uint64_t virtual_size, const struct qd_build_
 {
 	struct qd_build *b = calloc(1, sizeof(*b));
 	bool failed = false;
+	int r;
 
 	if (!b)
 		return qd_err_nomem(err, "a new image");
@@ -90,8 +100,14 @@ int qd_build_new(struct qd_io *io, uint64_t virtual_size, const struct qd_build_
 		qd_build_free(b);
 		return qd_err_nomem(err, "a new image");
 	}
-	*ret_build = b;
-	return qd_tally_add(&b->counts, 0, 1, err);
+	r = qd_build_check_size(b, virtual_size, err);
+	if (!r)
+		r = qd_tally_add(&b->counts, 0, 1, err);
+	if (r)
+		qd_build_free(b);
+	else
+		*ret_build = b;
+	return r;
 }
 
 void qd_build_free(struct qd_build *b)

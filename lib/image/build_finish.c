@@ -138,8 +138,9 @@ static int write_l1(struct qd_build *b, struct qd_err *err)
 	uint8_t *l1;
 	int r;
 
-	if (entries > QD_MAX_L1_BYTES / 8)
-		return qd_err_set(err, QD_E_INVALID, "the disk is too large for this cluster size: use larger clusters");
+	r = qd_build_check_size(b, b->header.virtual_size, err);
+	if (r)
+		return r;
 	assert(entries >= b->l2.l1_used);
 	b->header.l1_entries = (uint32_t)entries;
 	if (!entries)	/* a disk of 0 bytes: a table that nothing refers to would be a leak */

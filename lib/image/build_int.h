@@ -39,4 +39,7 @@ struct qd_build {
 /* nclusters contiguous clusters with a count of 1 each. */
 int qd_build_alloc(struct qd_build *b, uint64_t nclusters, uint64_t *ret_host_off, struct qd_err *err);
 
+/* QD_E_INVALID when a disk of that size needs a larger L1 table than QEMU reads. */
+int qd_build_check_size(const struct qd_build *b, uint64_t virtual_size, struct qd_err *err);
+
 #endif
