@@ -100,6 +100,8 @@ static int check_opts(const struct qd_convert_opts *o, struct qd_err *err)
 	if (o->hash && !qd_digest_find(o->hash))
 		return qd_err_set(err, QD_E_INVALID,
 				  "unknown hash \"%s\", expected xxh128, sha256, sha512-256, sha3-256 or blake2b", o->hash);
+	if (o->compress_level && !o->compress)
+		return qd_err_set(err, QD_E_INVALID, "--compress-level needs -c");
 	return is_raw(o) ? check_raw(o, err) : check_qcow2(o, err);
 }
 

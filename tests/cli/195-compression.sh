@@ -36,3 +36,5 @@ for bad in 0 10 x; do
 	says "$bad"
 	[ ! -e none.qcow2 ] || die "--compress-level=$bad left an output"
 done
+fails 1 "$QDEDUP" convert --compress-level=9 in.raw none.qcow2
+says 'needs -c'
