@@ -23,9 +23,9 @@ static const struct poptOption check_options[] = {
 	{ "verbose", 'v', POPT_ARG_NONE, NULL, OPT_VERBOSE,
 	  "show every finding, not only the first few of each kind", NULL },
 	OPTIONS_GROUP(options_source, "Source:"),
-	OPTIONS_GROUP(options_output, "Output:"),
-	OPTIONS_GROUP(options_progress, "Progress:"),
 	OPTIONS_GROUP(options_resources, "Resources:"),
+	OPTIONS_GROUP(options_output, "Output:"),
+	OPTIONS_INCLUDE(options_progress),
 	OPTIONS_INCLUDE(options_common),
 	POPT_TABLEEND
 };

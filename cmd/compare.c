@@ -19,9 +19,9 @@ static const struct poptOption compare_options[] = {
 	{ NULL, 'F', POPT_ARG_STRING, NULL, 'F', "format of the second image, as -f of the first", "raw|qcow2" },
 	OPTIONS_GROUP(options_source, "Source:"),
 	OPTIONS_INCLUDE(options_source_cache),
+	OPTIONS_GROUP(options_resources, "Resources:"),
 	OPTIONS_GROUP(options_output, "Output:"),
 	OPTIONS_INCLUDE(options_progress),
-	OPTIONS_GROUP(options_resources, "Resources:"),
 	OPTIONS_INCLUDE(options_common),
 	POPT_TABLEEND
 };

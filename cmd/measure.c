@@ -18,12 +18,12 @@ static const struct poptOption measure_options[] = {
 	{ "dedup", '\0', POPT_ARG_NONE, NULL, OPT_DEDUP, "read the data and count duplicates once (-O qcow2)", NULL },
 	{ "size", '\0', POPT_ARG_STRING, NULL, OPT_SIZE, "instead of a file: an empty disk of this size", "SIZE" },
 	{ NULL, 'l', POPT_ARG_STRING, NULL, 'l', "measure this internal snapshot (ID or name)", "SNAPSHOT" },
-	OPTIONS_GROUP(options_source, "Source:"),
 	{ NULL, 'O', POPT_ARG_STRING, NULL, 'O', "target format (default: raw, with --dedup qcow2)", "raw|qcow2" },
 	{ NULL, 'o', POPT_ARG_STRING, NULL, 'o', "options of a qcow2 target; -o help lists them", "NAME=VALUE,..." },
+	OPTIONS_GROUP(options_source, "Source:"),
+	OPTIONS_GROUP(options_resources, "Resources:"),
 	OPTIONS_GROUP(options_output, "Output:"),
 	OPTIONS_INCLUDE(options_progress),
-	OPTIONS_GROUP(options_resources, "Resources:"),
 	OPTIONS_INCLUDE(options_common),
 	POPT_TABLEEND
 };

@@ -15,8 +15,8 @@
 
 static const struct poptOption stats_options[] = {
 	OPTIONS_GROUP(options_source, "Source:"),
-	OPTIONS_GROUP(options_output, "Output:"),
 	OPTIONS_GROUP(options_resources, "Resources:"),
+	OPTIONS_GROUP(options_output, "Output:"),
 	OPTIONS_INCLUDE(options_common),
 	POPT_TABLEEND
 };
