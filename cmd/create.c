@@ -93,7 +93,7 @@ static int run(struct qd_create_opts *c, const struct options *o)
 			return report_usage("the size is given twice: as an argument and with -o size=");
 		c->has_size = true;
 		if (qd_size_parse(o->args[1], &c->size, &err))
-			return report_usage("size: %s", err.msg);
+			return report_usage("%s", err.msg);
 	} else if (c->layout.size) {
 		c->has_size = true;
 		c->size = c->layout.size;
