@@ -35,14 +35,13 @@ library() {
 	pkg-config --exists "$1" 2>/dev/null || lacks "$2"
 }
 
-# A compiler without a C library's headers compiles nothing.
+# Any compiler will do ($CC, else cc); without a C library's headers it compiles nothing.
 compiles() {
 	printf '#include <stdio.h>\nint main(void) { return 0; }\n' |
 		"${CC:-cc}" -x c -o /dev/null - >/dev/null 2>&1
 }
 
 need_build() {
-	program gcc gcc
 	compiles || { lacks gcc; lacks libc6-dev; }
 	program ar binutils
 	program make make
@@ -71,6 +70,7 @@ need_check() {
 	library cunit libcunit1-dev
 	program cmp diffutils
 	program flock util-linux
+	program losetup mount
 	program mandoc mandoc
 }
 
