@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # make demo: a genuine ext4 disk image made from files of this machine, deduplicated
-# at two cluster sizes, judged by stock QEMU.  DEMO_MIB (400) bounds the files taken.
+# at two cluster sizes, judged by stock QEMU.  DEMO_MIB (400) bounds the files taken;
+# TMPDIR needs about five times as much for a moment.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 QDEDUP=${QDEDUP:-$(cd "$(dirname "$0")/.." && pwd)/qdedup}
@@ -17,12 +18,22 @@ step() {
 	printf '\n== %s\n' "$*"
 }
 
+# Shows a command as one would type it, and runs it.
 run() {
-	printf '$ %s\n' "$(printf '%s ' "$@" | sed "s|^$QDEDUP|qdedup|; s| *\$||")"
+	local word line='$'
+	for word; do
+		case $word in
+		"$QDEDUP") line="$line qdedup" ;;
+		*[!A-Za-z0-9_./=,:-]*) line="$line '$word'" ;;
+		*) line="$line $word" ;;
+		esac
+	done
+	printf '%s\n' "$line"
 	"$@"
 }
 
-# Copies whole files from the given trees until `mib` is reached.
+# Copies whole files from the given trees until `mib` is reached.  A file that goes away
+# meanwhile does not matter.
 collect() {
 	local left=$((mib << 20)) size file
 	mkdir -p files
@@ -31,7 +42,7 @@ collect() {
 		left=$((left - size))
 		printf '%s\0' "${file#/}"
 	done < <(find "$@" -xdev -type f -readable -size +0 -size -32M -printf '%s %p\n' 2>/dev/null | LC_ALL=C sort -k2) |
-		tar -C / --null --no-recursion -T - -cf - 2>/dev/null | tar -C files -xf -
+		tar -C / --null --no-recursion -T - -cf - 2>/dev/null | tar -C files -xf - || true
 }
 
 step "A disk image from this machine's own files"
@@ -39,7 +50,7 @@ collect /usr/share/doc /usr/bin /usr/lib
 run du -sh files
 used=$(du -sm files | cut -f1)
 truncate -s "$((used * 3 / 2 + 64))M" disk.raw
-run mkfs.ext4 -q -F -d files disk.raw
+run mkfs.ext4 -q -F -N "$(($(find files | wc -l) + 1000))" -d files disk.raw
 chmod -R u+rwX files
 rm -rf files
 run ls -lsh disk.raw
