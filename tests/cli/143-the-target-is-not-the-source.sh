@@ -7,6 +7,7 @@
 
 mkdata base.raw 2M 143 dup50
 qemu-img convert -O qcow2 base.raw mid.qcow2
+mkdata other.raw 2M 1431 random
 ln base.raw hard.raw
 ln -s base.raw soft.raw
 ln -s mid.qcow2 soft.qcow2
@@ -40,3 +41,6 @@ refused -O raw ext.qcow2 ext.data
 
 # nor is it the backing file that -B names
 refused -B mid.qcow2 -F qcow2 top.qcow2 mid.qcow2
+refused -B mid.qcow2 -F qcow2 other.raw mid.qcow2
+refused -O qcow2 -B hard.raw -F raw other.raw base.raw
+refused -B top.qcow2 -F qcow2 other.raw mid.qcow2
