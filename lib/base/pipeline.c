@@ -192,7 +192,7 @@ static unsigned start_threads(struct pipeline *p, pthread_t *threads, unsigned n
 	return i;
 }
 
-int qd_pipeline_run(const struct qd_pipeline_ops *ops, void *ctx, void *const *jobs,
+int qd_pipeline_run(const struct qd_pipeline_ops *ops, void *ctx, void *jobs, size_t job_nbytes,
 		    unsigned njobs, unsigned nthreads, struct qd_err *err)
 {
 	struct pipeline p = { .ops = ops, .ctx = ctx, .nslots = njobs, .err_seq = UINT64_MAX, .err = err };
@@ -210,7 +210,7 @@ int qd_pipeline_run(const struct qd_pipeline_ops *ops, void *ctx, void *const *j
 		return qd_err_nomem(err, "the pipeline");
 	}
 	for (unsigned i = 0; i < njobs; i++)
-		p.slots[i].job = jobs[i];
+		p.slots[i].job = (char *)jobs + i * job_nbytes;
 	pthread_mutex_init(&p.lock, NULL);
 	pthread_cond_init(&p.changed, NULL);
 	nstarted = start_threads(&p, threads, nthreads - 1);

@@ -19,6 +19,8 @@
 #ifndef QD_BASE_PIPELINE_H
 #define QD_BASE_PIPELINE_H
 
+#include <stddef.h>
+
 #include "base/err.h"
 
 struct qd_pipeline_ops {
@@ -30,10 +32,10 @@ struct qd_pipeline_ops {
 };
 
 /*
- * Runs until next says 0 or something fails.  jobs[njobs] are the slots (njobs >= 1);
- * nthreads >= 1, the calling thread being one of them.
+ * Runs until next says 0 or something fails.  The slots are njobs (>= 1) consecutive jobs
+ * of job_nbytes each; nthreads >= 1, the calling thread being one of them.
  */
-int qd_pipeline_run(const struct qd_pipeline_ops *ops, void *ctx, void *const *jobs,
+int qd_pipeline_run(const struct qd_pipeline_ops *ops, void *ctx, void *jobs, size_t job_nbytes,
 		    unsigned njobs, unsigned nthreads, struct qd_err *err);
 
 #endif

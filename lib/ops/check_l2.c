@@ -229,23 +229,20 @@ int chk_walk_l2(struct chk *c, enum chk_walk mode, struct qd_err *err)
 	};
 	unsigned njobs = chk_njobs(c, size);
 	struct job *jobs = calloc(njobs, sizeof(*jobs));
-	void **slots = calloc(njobs, sizeof(*slots));
 	uint8_t *bufs = malloc(size * njobs);
-	int rc = jobs && slots && bufs ? 0 : qd_err_nomem(err, "L2 tables");
+	int rc = jobs && bufs ? 0 : qd_err_nomem(err, "L2 tables");
 
 	for (unsigned i = 0; rc == 0 && i < njobs; i++) {
 		jobs[i] = (struct job){ .buf = bufs + i * size, .walk = &w };
 		jobs[i].found.cluster_size = c->geom.cluster_size;
-		slots[i] = &jobs[i];
 	}
 	if (rc == 0)
-		rc = qd_pipeline_run(&ops, &w, slots, njobs, c->threads, err);
+		rc = qd_pipeline_run(&ops, &w, jobs, sizeof(*jobs), njobs, c->threads, err);
 	if (rc == 0 && mode == CHK_WALK_COUNT)
 		c->local_done = true;
 	for (unsigned i = 0; jobs && i < njobs; i++)
 		free(jobs[i].found.v);
 	free(jobs);
-	free(slots);
 	free(bufs);
 	return rc;
 }

@@ -360,9 +360,8 @@ int chk_refcounts(struct chk *c, enum chk_pass kind, uint64_t first, uint64_t en
 	size_t size = chk_buffer_size(c, stored_bytes(c, QD_COUNTS_CHUNK));
 	unsigned njobs = chk_njobs(c, size);
 	struct job *jobs = calloc(njobs, sizeof(*jobs));
-	void **slots = calloc(njobs, sizeof(*slots));
 	uint8_t *bufs = malloc(size * njobs);
-	int rc = jobs && slots && bufs ? 0 : qd_err_nomem(err, "refcount blocks");
+	int rc = jobs && bufs ? 0 : qd_err_nomem(err, "refcount blocks");
 
 	/* The last window also takes what blocks say of clusters past the end of the file. */
 	if (kind == CHK_PASS_COMPARE && end == c->counts->nchunks)
@@ -371,14 +370,12 @@ int chk_refcounts(struct chk *c, enum chk_pass kind, uint64_t first, uint64_t en
 	for (unsigned i = 0; rc == 0 && i < njobs; i++) {
 		jobs[i].stored = bufs + i * size;
 		jobs[i].found.cluster_size = c->geom.cluster_size;
-		slots[i] = &jobs[i];
 	}
 	if (rc == 0)
-		rc = qd_pipeline_run(&ops, &s, slots, njobs, c->threads, err);
+		rc = qd_pipeline_run(&ops, &s, jobs, sizeof(*jobs), njobs, c->threads, err);
 	for (unsigned i = 0; jobs && i < njobs; i++)
 		free(jobs[i].found.v);
 	free(jobs);
-	free(slots);
 	free(bufs);
 	return rc;
 }

@@ -184,22 +184,17 @@ static int compare_content(struct comparing *c, uint64_t end, unsigned threads, 
 	};
 	unsigned njobs = threads * 2;
 	struct job *jobs = NULL;
-	void **slots = calloc(njobs, sizeof(*slots));
-	int r = slots ? new_jobs(c, njobs, &jobs, err) : qd_err_nomem(err, "buffers");
+	int r = new_jobs(c, njobs, &jobs, err);
 
 	c->end = end;
 	c->difference = c->next_data[0] = c->next_data[1] = UINT64_MAX;
-	if (!r) {
-		for (unsigned i = 0; i < njobs; i++)
-			slots[i] = &jobs[i];
-		r = qd_pipeline_run(&ops, c, slots, njobs, threads, err);
-	}
+	if (!r)
+		r = qd_pipeline_run(&ops, c, jobs, sizeof(*jobs), njobs, threads, err);
 	if (r == QD_E_CANCELLED && c->difference != UINT64_MAX) {
 		qd_err_clear(err);
 		r = 0;
 	}
 	free_jobs(jobs, jobs ? njobs : 0);
-	free(slots);
 	return r;
 }
 

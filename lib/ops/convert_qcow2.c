@@ -123,24 +123,15 @@ static int init_build(struct qd_cv_writer *w, struct qd_err *err)
 {
 	const struct qd_layout *l = w->c->layout;
 	const struct qd_convert_opts *o = w->c->opts;
-	struct qd_build_opts bo = {
-		.version = l->version,
-		.cluster_bits = (uint32_t)__builtin_ctzll(l->cluster_size),
-		.refcount_order = (uint32_t)__builtin_ctz(l->refcount_bits),
-		.lazy_refcounts = l->lazy_refcounts,
-		.extended_l2 = l->extended_l2,
-		.compression = l->compression_type,
-		.backing_name = l->backing_file,
-		.backing_format = l->backing_fmt,
-		.data_file_name = l->data_file,
-		.data_file_raw = l->data_file_raw,
-		.pin = !o->no_dedup && !o->no_pin,
-		.max_share = o->max_share,
-		.memory = w->c->memory / 4,
-	};
 	uint64_t size = qd_max_u64(w->c->virtual_size, w->c->src->virtual_size);
-	int r = qd_build_new(w->c->io, size, &bo, &w->build, err);
+	struct qd_build_opts bo;
+	int r;
 
+	qd_layout_to_build(l, &bo);
+	bo.pin = !o->no_dedup && !o->no_pin;
+	bo.max_share = o->max_share;
+	bo.memory = w->c->memory / 4;
+	r = qd_build_new(w->c->io, size, &bo, &w->build, err);
 	if (r)
 		return r;
 	w->geom = qd_build_geom(w->build);
@@ -168,7 +159,6 @@ static int run(struct qd_cv_writer *w, struct qd_err *err)
 {
 	static const struct qd_pipeline_ops ops = { .next = next, .prepare = qd_cv_prepare, .commit = qd_cv_commit, .finish = finish };
 	struct qd_batch_plan plan;
-	void **slots = NULL;
 	int r = 0;
 
 	qd_batch_plan(w->c->memory, w->c->nthreads, w->geom->cluster_size, w->c->opts->compress ? 2 : 1, &plan);
@@ -176,16 +166,12 @@ static int run(struct qd_cv_writer *w, struct qd_err *err)
 	w->c->src->batch_nbytes = plan.batch_nbytes;
 	w->njobs = plan.njobs;
 	w->jobs = calloc(plan.njobs, sizeof(*w->jobs));
-	slots = calloc(plan.njobs, sizeof(*slots));
-	if (!w->jobs || !slots)
+	if (!w->jobs)
 		r = qd_err_nomem(err, "batches");
-	for (unsigned i = 0; !r && i < plan.njobs; i++) {
-		slots[i] = &w->jobs[i];
+	for (unsigned i = 0; !r && i < plan.njobs; i++)
 		r = init_job(w, &w->jobs[i], err);
-	}
 	if (!r)
-		r = qd_pipeline_run(&ops, w, slots, plan.njobs, plan.nthreads, err);
-	free(slots);
+		r = qd_pipeline_run(&ops, w, w->jobs, sizeof(*w->jobs), plan.njobs, plan.nthreads, err);
 	return r;
 }
 

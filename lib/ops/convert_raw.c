@@ -152,7 +152,6 @@ static int run(struct writer *w, struct qd_err *err)
 {
 	static const struct qd_pipeline_ops ops = { .next = next, .prepare = prepare, .commit = commit, .finish = finish };
 	struct qd_batch_plan plan;
-	void **slots;
 	int r = 0;
 
 	w->c->src->unit = UNIT;
@@ -160,16 +159,12 @@ static int run(struct writer *w, struct qd_err *err)
 	w->c->src->batch_nbytes = plan.batch_nbytes;
 	w->njobs = plan.njobs;
 	w->jobs = calloc(plan.njobs, sizeof(*w->jobs));
-	slots = calloc(plan.njobs, sizeof(*slots));
-	if (!w->jobs || !slots)
+	if (!w->jobs)
 		r = qd_err_nomem(err, "batches");
-	for (unsigned i = 0; !r && i < plan.njobs; i++) {
-		slots[i] = &w->jobs[i];
+	for (unsigned i = 0; !r && i < plan.njobs; i++)
 		r = qd_batch_init(&w->jobs[i].batch, w->c->src, err);
-	}
 	if (!r)
-		r = qd_pipeline_run(&ops, w, slots, plan.njobs, plan.nthreads, err);
-	free(slots);
+		r = qd_pipeline_run(&ops, w, w->jobs, sizeof(*w->jobs), plan.njobs, plan.nthreads, err);
 	return r;
 }
 

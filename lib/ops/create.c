@@ -170,23 +170,14 @@ static int preallocate(struct creation *c, uint64_t file_size, struct qd_err *er
 static int write_qcow2(struct creation *c, struct qd_err *err)
 {
 	const struct qd_layout *l = &c->layout;
-	struct qd_build_opts bo = {
-		.version = l->version,
-		.cluster_bits = (uint32_t)__builtin_ctzll(l->cluster_size),
-		.refcount_order = (uint32_t)__builtin_ctz(l->refcount_bits),
-		.lazy_refcounts = l->lazy_refcounts,
-		.extended_l2 = l->extended_l2,
-		.compression = l->compression_type,
-		.backing_name = l->backing_file,
-		.backing_format = l->backing_fmt,
-		.data_file_name = l->data_file,
-		.data_file_raw = l->data_file_raw,
-		.memory = TABLE_MEMORY,
-	};
+	struct qd_build_opts bo;
 	struct qd_build *build = NULL;
 	struct qd_build_stats stats;
-	int r = qd_build_new(qd_newfile_io(c->file), c->result.virtual_size, &bo, &build, err);
+	int r;
 
+	qd_layout_to_build(l, &bo);
+	bo.memory = TABLE_MEMORY;
+	r = qd_build_new(qd_newfile_io(c->file), c->result.virtual_size, &bo, &build, err);
 	if (!r)
 		r = add_places(c, build, err);
 	if (!r)

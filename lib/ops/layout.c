@@ -18,6 +18,7 @@
 
 #include "base/size.h"
 #include "format/header.h"
+#include "image/build.h"
 
 #define MIN_CLUSTER_SIZE (1u << QD_MIN_CLUSTER_BITS)
 #define MAX_CLUSTER_SIZE (1u << QD_MAX_CLUSTER_BITS)
@@ -383,4 +384,20 @@ int qd_layout_validate(const struct qd_layout *l, struct qd_err *err)
 		return qd_err_set(err, QD_E_INVALID,
 				  "preallocation hides the backing file unless extended_l2=on");
 	return 0;
+}
+
+void qd_layout_to_build(const struct qd_layout *l, struct qd_build_opts *ret_opts)
+{
+	*ret_opts = (struct qd_build_opts){
+		.version = l->version,
+		.cluster_bits = (uint32_t)__builtin_ctzll(l->cluster_size),
+		.refcount_order = (uint32_t)__builtin_ctz(l->refcount_bits),
+		.lazy_refcounts = l->lazy_refcounts,
+		.extended_l2 = l->extended_l2,
+		.compression = l->compression_type,
+		.backing_name = l->backing_file,
+		.backing_format = l->backing_fmt,
+		.data_file_name = l->data_file,
+		.data_file_raw = l->data_file_raw,
+	};
 }

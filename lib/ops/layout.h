@@ -47,6 +47,10 @@ bool qd_layout_is_default(const struct qd_layout *l);
 /* What contradicts itself (lazy refcounts with compat 0.10, extended L2 below 16K, ...). */
 int qd_layout_validate(const struct qd_layout *l, struct qd_err *err);
 
+/* What the builder of image/build.h is to be told; the strings stay the layout's. */
+struct qd_build_opts;
+void qd_layout_to_build(const struct qd_layout *l, struct qd_build_opts *ret_opts);
+
 /* One row per option for `-o help`; NULL name ends the table. */
 struct qd_layout_help {
 	const char *name;

@@ -142,12 +142,9 @@ static int run_it(struct run *r, const struct qd_pipeline_ops *ops, unsigned nsl
 		  struct qd_err *err)
 {
 	struct job jobs[MAX_SLOTS];
-	void *slots[MAX_SLOTS];
 	int rc;
 
-	for (unsigned i = 0; i < nslots; i++)
-		slots[i] = &jobs[i];
-	rc = qd_pipeline_run(ops, r, slots, nslots, nthreads, err);
+	rc = qd_pipeline_run(ops, r, jobs, sizeof(jobs[0]), nslots, nthreads, err);
 	pthread_mutex_destroy(&r->lock);
 	return rc;
 }
@@ -284,9 +281,8 @@ static void prepare_and_finish_run_many_at_a_time(void)
 
 	for (int i = 0; i < 2; i++) {
 		struct meeting m = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
-		void *slots[] = { &m, &m };
 
-		CU_ASSERT_EQUAL(qd_pipeline_run(&both[i], &m, slots, 2, 2, NULL), 0);
+		CU_ASSERT_EQUAL(qd_pipeline_run(&both[i], &m, &m, 0, 2, 2, NULL), 0);
 		CU_ASSERT_EQUAL(m.together, 2);
 	}
 }
