@@ -44,11 +44,13 @@ JOBS ?= $(NPROC)
 
 # ---- what the sources need -------------------------------------------------------------------
 
-PKGS := zlib libcrypto popt libzstd libxxhash jansson libisal libdeflate
+LIB_PKGS := zlib libcrypto libzstd libxxhash libisal libdeflate
+PKGS := $(LIB_PKGS) popt jansson
 PKGS_missing := $(strip $(foreach p,$(PKGS),$(shell $(PKG_CONFIG) --exists $p 2>/dev/null || echo $p)))
 ifeq ($(PKGS_missing),)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS))
 PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS))
+LIB_PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(LIB_PKGS))
 endif
 CUNIT_CFLAGS = $(shell $(PKG_CONFIG) --cflags cunit)
 CUNIT_LIBS = $(shell $(PKG_CONFIG) --libs cunit 2>/dev/null || echo -lcunit)
@@ -152,9 +154,10 @@ $B/libqdedup.a: $(call obj,$(LIB_SRC)) $B/lib.list
 	$(say) "  AR      $@"
 	$(Q)rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
 
-$B/$(SONAME): $(call obj,$(LIB_SRC)) $B/lib.list
+$B/$(SONAME): $(call obj,$(LIB_SRC)) lib/qdedup.map $B/lib.list
 	$(say) "  LD      $@"
-	$(Q)$(LINK) -shared -Wl,-soname,$(SONAME) -Wl,-z,defs -o $@ $(filter %.o,$^) $(LIBS)
+	$(Q)$(LINK) -shared -Wl,-soname,$(SONAME) -Wl,-z,defs -Wl,--version-script=lib/qdedup.map \
+		-o $@ $(filter %.o,$^) $(LIB_PKG_LIBS) $(LDLIBS)
 
 $B/qdedup: $(call obj,$(CMD_SRC)) $B/libqdedup.a $B/cmd.list
 	$(say) "  LD      $@"
@@ -305,7 +308,7 @@ install: all
 	ln -sf libqdedup.so.$(VERSION) "$D$(LIBDIR)/$(SONAME)"
 	ln -sf $(SONAME) "$D$(LIBDIR)/libqdedup.so"
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-		-e 's|@VERSION@|$(VERSION)|; s|@PKGS@|$(PKGS)|' qdedup.pc.in >"$D$(LIBDIR)/pkgconfig/qdedup.pc"
+		-e 's|@VERSION@|$(VERSION)|; s|@PKGS@|$(LIB_PKGS)|' qdedup.pc.in >"$D$(LIBDIR)/pkgconfig/qdedup.pc"
 	chmod 644 "$D$(LIBDIR)/pkgconfig/qdedup.pc"
 	@set -e; for h in $(HEADERS); do \
 		$(INSTALL) -D -m 644 $$h "$D$(INCLUDEDIR)/qdedup/$${h#lib/}"; done

@@ -23,18 +23,36 @@ root=$work/root/usr
 export PKG_CONFIG_SYSROOT_DIR=$work/root PKG_CONFIG_PATH=$root/lib/pkgconfig
 cat >"$work/user.c" <<'END'
 #include <stdio.h>
-#include <base/err.h>
-int main(void)
+#include <ops/convert.h>
+
+int main(int argc, char **argv)
 {
+	struct qd_convert_opts opts = { .source = argv[argc - 2], .target = argv[argc - 1] };
+	struct qd_convert_result result;
 	struct qd_err err;
 
-	qd_err_set(&err, QD_E_INVALID, "linked");
-	return puts(err.msg) < 0;
+	qd_layout_init(&opts.layout);
+	if (qd_convert(&opts, NULL, &result, &err))
+		return fprintf(stderr, "%s: %s\n", err.file, err.msg), 1;
+	return printf("%s\n", result.target_format) < 0;
 }
 END
-# shellcheck disable=SC2046  # options, one a word
-"${CC:-cc}" -o "$work/user" "$work/user.c" $(pkg-config --cflags --libs qdedup)
-LD_LIBRARY_PATH=$root/lib "$work/user"
+cc="${CC:-cc} -std=c11 -Wall -Wextra -Werror"
+# Each header alone, as strict C.
+(cd "$root/include/qdedup" && find . -name '*.h') | while read -r header; do
+	# shellcheck disable=SC2046,SC2086  # options, one a word
+	echo "#include <${header#./}>" | $cc -pedantic -fsyntax-only $(pkg-config --cflags qdedup) -x c -
+done
+# shellcheck disable=SC2046,SC2086
+$cc -o "$work/user" "$work/user.c" $(pkg-config --cflags --libs qdedup)
+# shellcheck disable=SC2046,SC2086
+$cc -o "$work/user-static" "$work/user.c" $(pkg-config --cflags --libs --static qdedup |
+	sed 's/-lqdedup/-l:libqdedup.a/')
+head -c 200000 "$root/bin/qdedup" >"$work/in.raw"
+LD_LIBRARY_PATH=$root/lib "$work/user" "$work/in.raw" "$work/shared.qcow2"
+"$work/user-static" "$work/in.raw" "$work/static.qcow2"
+cmp "$work/shared.qcow2" "$work/static.qcow2"
+qemu-img compare -f raw -F qcow2 "$work/in.raw" "$work/static.qcow2"
 
 make uninstall DESTDIR="$work/root" PREFIX=/usr
 left=$(find "$work/root" ! -type d)
