@@ -243,12 +243,12 @@ int chk_l1_tables(struct chk *c, struct qd_err *err)
 	rc = walk_active(c, err);
 	if (rc)
 		return rc;
-	order = calloc(c->nsnapshots ? c->nsnapshots : 1, sizeof(*order));
+	order = calloc(c->nsnapshots ? c->nsnapshots : 1, sizeof(void *));
 	if (!order)
 		return qd_err_nomem(err, "the snapshot table");
 	for (uint32_t i = 0; i < c->nsnapshots; i++)
 		order[i] = &c->snapshots[i];
-	qsort(order, c->nsnapshots, sizeof(*order), compare_snapshots);
+	qsort(order, c->nsnapshots, sizeof(void *), compare_snapshots);
 	rc = walk_snapshots(c, order, err);
 	free(order);
 	qd_l2set_finish(&c->l2);

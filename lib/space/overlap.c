@@ -65,7 +65,7 @@ int qd_extents_add(struct qd_extents *set, uint64_t first, uint64_t nclusters, e
 		last->nclusters += nclusters;
 		return 0;
 	}
-	if (set->n == set->capacity) {
+	if (!set->v || set->n == set->capacity) {
 		rc = grow(set, err);
 		if (rc)
 			return rc;

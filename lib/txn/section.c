@@ -44,7 +44,7 @@ static int grow(struct qd_section *s, struct qd_err *err)
 {
 	struct qd_section larger = { .nslots = s->nslots ? s->nslots * 2 : FIRST_SLOTS, .npages = s->npages };
 
-	larger.slots = calloc(larger.nslots, sizeof(*larger.slots));
+	larger.slots = calloc(larger.nslots, sizeof(void *));
 	if (!larger.slots)
 		return qd_err_nomem(err, "the write queue");
 	for (size_t i = 0; i < s->nslots; i++)
@@ -155,7 +155,7 @@ int qd_section_walk(struct qd_section *s,
 		    int (*fn)(void *ctx, const uint8_t *data, size_t nbytes, uint64_t off), void *ctx,
 		    struct qd_err *err)
 {
-	const struct qd_page **pages = calloc(s->npages ? s->npages : 1, sizeof(*pages));
+	const struct qd_page **pages = calloc(s->npages ? s->npages : 1, sizeof(void *));
 	size_t n = 0;
 	int rc = 0;
 
@@ -164,7 +164,7 @@ int qd_section_walk(struct qd_section *s,
 	for (size_t i = 0; i < s->nslots; i++)
 		if (s->slots[i])
 			pages[n++] = s->slots[i];
-	qsort(pages, n, sizeof(*pages), compare_pages);
+	qsort(pages, n, sizeof(void *), compare_pages);
 	for (size_t k = 0; rc == 0 && k < n; k++) {
 		unsigned run_end;
 
@@ -177,5 +177,5 @@ int qd_section_walk(struct qd_section *s,
 
 uint64_t qd_section_memory(const struct qd_section *s)
 {
-	return s->npages * sizeof(struct qd_page) + s->nslots * sizeof(*s->slots);
+	return s->npages * sizeof(struct qd_page) + s->nslots * sizeof(void *);
 }

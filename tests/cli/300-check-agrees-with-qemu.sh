@@ -5,7 +5,7 @@
 
 # write_some IMG: data, zeroes, a discard, fragments
 write_some() {
-	qemu-io -c 'write -P 1 0 300k' -c 'write -P 2 1M 70k' -c 'write -P 3 64k 128k' -c 'write -z 2M 512k' \
+	qemu-io -t unsafe -c 'write -P 1 0 300k' -c 'write -P 2 1M 70k' -c 'write -P 3 64k 128k' -c 'write -z 2M 512k' \
 		-c 'write -P 4 3900k 100k' -c 'write -P 5 2200k 3k' -c 'discard 128k 64k' "$1" >/dev/null
 }
 
@@ -16,9 +16,9 @@ for cluster in 512 1K 2K 4K 8K 16K 32K 64K 128K 256K 512K 1M 2M; do
 	agrees c.img 0
 	write_some c.img
 	agrees c.img 0
-	qemu-img convert -O qcow2 -c -o cluster_size=$cluster data.raw z.img
+	qemu-img convert -t unsafe -O qcow2 -c -o cluster_size=$cluster data.raw z.img
 	agrees z.img 0
-	qemu-io -c 'write 100k 700k' z.img >/dev/null
+	qemu-io -t unsafe -c 'write 100k 700k' z.img >/dev/null
 	agrees z.img 0
 done
 
@@ -31,7 +31,7 @@ for bits in 1 2 4 8 16 32 64; do
 		qemu-img snapshot -c one r.img
 		write_some r.img
 		qemu-img snapshot -c two r.img
-		qemu-io -c 'write 0 4M' r.img >/dev/null
+		qemu-io -t unsafe -c 'write 0 4M' r.img >/dev/null
 		agrees r.img 0
 		qemu-img snapshot -d one r.img
 		agrees r.img 0
@@ -42,7 +42,7 @@ done
 qemu-img create -q -f qcow2 -o compat=0.10 v2.img 4M
 write_some v2.img
 qemu-img snapshot -c s v2.img
-qemu-io -c 'write 64k 1M' v2.img >/dev/null
+qemu-io -t unsafe -c 'write 64k 1M' v2.img >/dev/null
 agrees v2.img 0
 qemu-img amend -o compat=1.1 v2.img
 write_some v2.img
@@ -52,9 +52,9 @@ agrees v2.img 0
 
 # compression
 for type in zlib zstd; do
-	qemu-img convert -O qcow2 -c -o compression_type=$type,cluster_size=4K data.raw z.img
+	qemu-img convert -t unsafe -O qcow2 -c -o compression_type=$type,cluster_size=4K data.raw z.img
 	qemu-img snapshot -c s z.img
-	qemu-io -c 'write 3k 900k' -c 'discard 2M 1M' z.img >/dev/null
+	qemu-io -t unsafe -c 'write 3k 900k' -c 'discard 2M 1M' z.img >/dev/null
 	agrees z.img 0
 done
 
@@ -62,14 +62,14 @@ done
 for cluster in 16K 64K 2M; do
 	qemu-img create -q -f qcow2 -o extended_l2=on,cluster_size=$cluster x.img 40M
 	write_some x.img
-	qemu-io -c 'write 7k 1k' -c 'write -z 4k 2k' -c 'write 30M 512' x.img >/dev/null
+	qemu-io -t unsafe -c 'write 7k 1k' -c 'write -z 4k 2k' -c 'write 30M 512' x.img >/dev/null
 	agrees x.img 0
 	qemu-img snapshot -c s x.img
 	write_some x.img
 	agrees x.img 0
 done
-qemu-img convert -O qcow2 -c -o extended_l2=on data.raw x.img
-qemu-io -c 'write 100k 1k' x.img >/dev/null
+qemu-img convert -t unsafe -O qcow2 -c -o extended_l2=on data.raw x.img
+qemu-io -t unsafe -c 'write 100k 1k' x.img >/dev/null
 agrees x.img 0
 
 # preallocation
@@ -91,7 +91,7 @@ for size in 0 1 512 65537 1T 60T; do
 	agrees s.img 0
 done
 qemu-img create -q -f qcow2 s.img 3T
-qemu-io -c 'write 2T 64k' -c 'write 1T 64k' s.img >/dev/null
+qemu-io -t unsafe -c 'write 2T 64k' -c 'write 1T 64k' s.img >/dev/null
 qemu-img resize -q --shrink s.img 1500G
 agrees s.img 0
 qemu-img resize -q s.img 5T
@@ -112,16 +112,16 @@ agrees d.img 0
 # bitmaps
 qemu-img create -q -f qcow2 m.img 64M
 qemu-img bitmap --add m.img first
-qemu-io -c 'write 0 5M' m.img >/dev/null
+qemu-io -t unsafe -c 'write 0 5M' m.img >/dev/null
 qemu-img bitmap --add -g 512 m.img second
 qemu-img bitmap --disable m.img second
-qemu-io -c 'write 32M 5M' m.img >/dev/null
+qemu-io -t unsafe -c 'write 32M 5M' m.img >/dev/null
 agrees m.img 0
 qemu-img create -q -f qcow2 -o cluster_size=512 m.img 6M
 for i in $(seq 20); do
 	qemu-img bitmap --add -g 512 m.img "bitmap-$i"
 done
-qemu-io -c 'write 0 5M' m.img >/dev/null
+qemu-io -t unsafe -c 'write 0 5M' m.img >/dev/null
 agrees m.img 0
 
 # encryption
@@ -132,6 +132,7 @@ for how in luks aes; do
 			-o encrypt.format=$how,encrypt.key-secret=s e.img 4M || break
 		rm -f e.img
 	done
+	# shellcheck disable=SC2054  # one word
 	QEMU_OPTS=(--object secret,id=s,data=abc --image-opts "driver=qcow2,encrypt.key-secret=s,file.filename=e.img")
 	agrees e.img 0
 done
@@ -139,7 +140,7 @@ QEMU_OPTS=()
 
 # a VM's state lies past the end of the disk
 qemu-img create -q -f qcow2 vm.img 4M
-qemu-io -c 'write 0 1M' vm.img >/dev/null
+qemu-io -t unsafe -c 'write 0 1M' vm.img >/dev/null
 qemu-img snapshot -c a vm.img
 qemu-img resize -q vm.img 8M
 agrees vm.img 0

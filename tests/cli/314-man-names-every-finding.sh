@@ -13,7 +13,7 @@ listed() {
 		"$_top/man/qdedup-check.1" | sort
 }
 
-for pair in ERRO:Errors, CORR:Corruptions: LEAK:Leaks: NOTE:Notes,; do
+for pair in ERRO:Errors CORR:Corruptions LEAK:Leaks NOTE:Notes; do
 	kinds "${pair%%:*}" >there
 	[ -s there ] || die "no kinds found of ${pair%%:*}"
 	listed "${pair#*:}" | diff there - || die "finding.c (<) and the page (>) differ: ${pair#*:}"

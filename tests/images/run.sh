@@ -93,7 +93,8 @@ run_case() {
 make_base
 [ "$(found base.qcow2)" = "status 0" ] || die "the image of variant $variant is not sound"
 ran=0 bad=0
-[ $# -gt 0 ] || set -- $(cd "$here" && ls -d */ | tr -d /)
+# shellcheck disable=SC2046  # a list of words
+[ $# -gt 0 ] || set -- $(cd "$here" && printf '%s\n' */recipe | sed 's,/recipe,,')
 for name; do
 	run_case "$name" || bad=$((bad + 1))
 done
