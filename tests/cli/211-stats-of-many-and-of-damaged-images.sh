@@ -43,10 +43,13 @@ says 'cannot be true'
 is '[2, 14, 2]' "$(json j '[d["bad-entries"], d["references"], d["leaked-clusters"]]')"
 
 # an image in use, with and without -U
-"$QIO" -c 'write 0 64k' -c 'sleep 3000' a >/dev/null &
+mkfifo to-qemu
+"$QIO" a <to-qemu >said 2>&1 &
 at_exit "kill $!; wait $!"
-for ((i = 0; i < 50; i++)); do
-	"$QIMG" info a >/dev/null 2>&1 || break
+exec 9>to-qemu
+echo 'write 0 64k' >&9
+for ((i = 0; i < 200; i++)); do
+	! grep -q wrote said || break
 	sleep 0.1
 done
 fails 1 "$QDEDUP" stats a
