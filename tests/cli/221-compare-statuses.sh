@@ -24,6 +24,16 @@ grep -q 'mismatch at offset 1499648' text
 exits 1 "$QDEDUP" compare -q other-end.raw a.raw >text
 is '' "$(cat text)"
 
+# marked as zeros, or never written
+qemu-img create -q -f qcow2 never 1M
+qemu-img create -q -f qcow2 marked 1M
+qemu-io -c 'write -z 128k 64k' marked >/dev/null
+ok "$QDEDUP" compare never marked >text
+exits 1 "$QDEDUP" compare -s never marked >text
+grep -q 'Offset 131072 ' text
+exits 1 "$QDEDUP" compare --strict --output=json marked never >j
+is '["allocation", 131072]' "$(json j '[d["difference"], d["offset"]]')"
+
 exits 1 "$QDEDUP" compare --output=json a.raw other-end.raw >j
 is '["content", false, 1499648, 1500000, false]' \
 	"$(json j '[d["difference"], d["identical"], d["offset"], d["byte-offset"], d["same-size"]]')"
