@@ -9,6 +9,8 @@
 # includes only its own headers, lib/ops and lib/base; the library does not print,
 # exit, start programs or read the environment (judged by the symbols its objects
 # ask for: QD_LIB names the archive).
+#
+# And the documents must not point at what is not there.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 layers='base format txn space image dedup ops'
@@ -64,6 +66,16 @@ for file in cmd/*.[ch]; do
 		*) [ -e "cmd/$header" ] || complain "$file:$line: there is no cmd/$header" ;;
 		esac
 	done < <(includes "$file")
+done
+
+# Names in backquotes with a slash are files; "*" stands for anything, "<name>" and NNN are to be
+# filled in.
+for file in README tests/README; do
+	dir=$(dirname "$file")
+	while read -r name; do
+		compgen -G "$name" >/dev/null || compgen -G "$dir/$name" >/dev/null ||
+			complain "$file: there is no $name"
+	done < <(grep -oE '`[a-z.]+/[^` <>]*`' "$file" | grep -v NNN | tr -d '`')
 done
 
 if [ -e "$lib" ]; then
