@@ -24,6 +24,8 @@
 #include "ops/convert_int.h"
 #include "ops/prealloc.h"
 
+#define HEADER_ROOM 512u	/* the smallest cluster, which holds the header of an image */
+
 struct target {
 	struct qd_newfile *nf;		/* new file, or NULL */
 	struct qd_io *io;		/* owned unless it is nf's */
@@ -251,7 +253,27 @@ static int prepare_in_place(struct qd_convert *c, struct qd_layout *l, struct qd
 		return r;
 	if (!c->opts->no_dedup && l->refcount_bits == 1)
 		return qd_err_set(err, QD_E_INVALID, "the target's refcount_bits=1 cannot count shared clusters: use --no-dedup");
-	return c->io->is_device ? 0 : qd_io_truncate(c->io, 0, err);
+	return 0;
+}
+
+/*
+ * An image in the target is gone with the first cluster that is written over it: from then
+ * on it must not look like one, until it has the new header.
+ */
+static int forget_old_image(const struct qd_convert *c, struct qd_err *err)
+{
+	uint8_t zeros[HEADER_ROOM] = { 0 };
+	uint64_t size;
+	int r;
+
+	if (is_raw(c->opts))
+		return 0;
+	if (!c->io->is_device)
+		return qd_io_truncate(c->io, 0, err);
+	r = qd_io_size(c->io, &size, err);
+	if (!r)
+		r = qd_io_write(c->io, zeros, (size_t)qd_min_u64(size, sizeof(zeros)), 0, err);
+	return r ? r : qd_io_flush(c->io, err);
 }
 
 /* --- all of it --- */
@@ -323,6 +345,8 @@ static int convert(struct qd_convert *c, struct qd_layout *l, struct qd_err *err
 		r = prepare_in_place(c, l, err);
 	if (!r)
 		r = open_data_file(c, &t, err);
+	if (!r && !t.nf && !c->io->is_stream)
+		r = forget_old_image(c, err);
 	if (!r) {
 		qd_progress_set_total(c->progress, c->src->virtual_size);
 		r = write_target(c, &t, err);

@@ -91,15 +91,28 @@ static int dedup(struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_cv_clust
 	return r || !full ? r : store_new(w, j, cl, owner, err);
 }
 
+/* A new file reads as zeros where nobody writes; a device holds whatever was there before. */
+static int clear_filled(const struct qd_cv_writer *w, uint64_t host_off, uint64_t nbytes, struct qd_err *err)
+{
+	return w->c->io->is_device && !w->c->data_io ? qd_io_zero(w->c->io, host_off, nbytes, err) : 0;
+}
+
 /* Host clusters for the guest clusters up to `guest` that hold zeros. */
 int qd_cv_fill(struct qd_cv_writer *w, uint64_t guest, struct qd_err *err)
 {
-	uint64_t unused;
+	uint64_t off, first = 0, nbytes = 0;
 	int r = 0;
 
-	while (w->fill && !r && w->next_fill < guest)
-		r = qd_build_add_data(w->build, w->next_fill++, &unused, err);
-	return r;
+	while (w->fill && !r && w->next_fill < guest) {
+		r = qd_build_add_data(w->build, w->next_fill++, &off, err);
+		if (!r && off != first + nbytes) {
+			r = clear_filled(w, first, nbytes, err);
+			first = off;
+			nbytes = 0;
+		}
+		nbytes += w->geom->cluster_size;
+	}
+	return r ? r : clear_filled(w, first, nbytes, err);
 }
 
 static int commit_cluster(struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_cv_cluster *cl, struct qd_err *err)
