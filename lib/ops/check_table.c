@@ -185,7 +185,7 @@ static inline bool count_eight(struct chk_table *t, const uint8_t *p, uint64_t e
 		return false;
 	note_run(t, off);
 	t->allocated += 7;
-	t->contiguous += 7 << c->geom.cluster_bits;
+	t->contiguous += 7ull << c->geom.cluster_bits;
 	return true;
 }
 
