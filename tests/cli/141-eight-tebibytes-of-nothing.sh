@@ -32,5 +32,5 @@ soon qemu-img compare -q over.qcow2 flat.qcow2
 
 # An L1 table past QEMU's limit of 32 MiB is refused before anything is written.
 fails 1 timeout $((3 * slower)) "$QDEDUP" convert -o cluster_size=512 in.raw none.qcow2
-says 'cluster.size'
+says 'larger clusters'
 [ ! -e none.qcow2 ] || die "a refused conversion left an output"
