@@ -1,27 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qdedup check: what is wrong with an image.
+ * qdedup check: what is wrong with an image, and putting it right.
  *
  * A damaged image may have millions of findings.  What is shown of each kind is the
- * number and the first few; -v shows all, as they come.
+ * number and the first few; -v shows all, as they come.  The same goes for what a repair
+ * does about them, which is shown before it is done.
  */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/newfile.h"
 #include "cmd.h"
-#include "ops/check.h"
+#include "ops/repair.h"
 
 #define FIRST_HUMAN 4
 #define FIRST_JSON 20
 #define WHERE_MAX 512
 #define DETAIL_MAX 512
 
-enum { OPT_VERBOSE = 256 };
+enum { OPT_VERBOSE = 256, OPT_REPAIR, OPT_DRY_RUN, OPT_SAVE_METADATA };
 
 static const struct poptOption check_options[] = {
 	{ "verbose", 'v', POPT_ARG_NONE, NULL, OPT_VERBOSE,
 	  "show every finding, not only the first few of each kind", NULL },
+	{ "repair", '\0', POPT_ARG_STRING, NULL, OPT_REPAIR,
+	  "put right what was found, or only give back leaks (default: all)", "leaks|all" },
+	{ NULL, 'r', POPT_ARG_STRING, NULL, OPT_REPAIR, "the same", "leaks|all" },
+	{ "dry-run", 'n', POPT_ARG_NONE, NULL, OPT_DRY_RUN,
+	  "say what a repair would do, and do not do it", NULL },
+	{ "save-metadata", '\0', POPT_ARG_STRING, NULL, OPT_SAVE_METADATA,
+	  "before a repair, save the metadata that it will change", "FILE" },
 	OPTIONS_GROUP(options_source, "Source:"),
 	OPTIONS_GROUP(options_resources, "Resources:"),
 	OPTIONS_GROUP(options_output, "Output:"),
@@ -49,17 +58,39 @@ struct check_args {
 	struct kind kinds[QD_F_NTYPES];
 	struct qd_check_result result;
 	bool failed;		/* out of memory */
+	/* repair */
+	bool repair;
+	bool dry_run;
+	enum qd_repair_what what;
+	const char *save_metadata;
+	const struct options *options;
+	struct qd_newfile *save;		/* until it has its name */
+	struct kind planned[QD_REPAIR_NVERBS];
+	uint64_t nplanned[QD_REPAIR_NVERBS];	/* items */
+	struct qd_repair_result repaired;
 };
 
 static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
 {
 	struct check_args *args = ctx;
 
-	(void)val;
-	(void)text;
-	(void)err;
-	args->verbose = true;
-	return 0;
+	switch (val) {
+	case OPT_VERBOSE:
+		args->verbose = true;
+		return 0;
+	case OPT_DRY_RUN:
+		args->dry_run = true;
+		return 0;
+	case OPT_SAVE_METADATA:
+		args->save_metadata = text;
+		return 0;
+	default:
+		args->repair = true;
+		args->what = strcmp(text, "leaks") == 0 ? QD_REPAIR_LEAKS : QD_REPAIR_ALL;
+		if (strcmp(text, "leaks") == 0 || strcmp(text, "all") == 0)
+			return 0;
+		return qd_err_set(err, QD_E_INVALID, "'%s' is not known, expected leaks or all", text);
+	}
 }
 
 /* ---- collecting ---- */
@@ -75,10 +106,9 @@ static bool make_shown(const struct qd_finding *f, uint64_t cluster_size, struct
 	return ret->where && ret->detail;
 }
 
-static void keep(void *ctx, const struct qd_finding *f, uint64_t cluster_size)
+static void keep_in(struct check_args *args, struct kind *k, const struct qd_finding *f,
+		    uint64_t cluster_size)
 {
-	struct check_args *args = ctx;
-	struct kind *k = &args->kinds[f->type];
 	struct shown *grown;
 
 	k->runs++;
@@ -94,6 +124,22 @@ static void keep(void *ctx, const struct qd_finding *f, uint64_t cluster_size)
 	}
 	if (!make_shown(f, cluster_size, &k->first[k->n++]))
 		args->failed = true;
+}
+
+static void keep(void *ctx, const struct qd_finding *f, uint64_t cluster_size)
+{
+	struct check_args *args = ctx;
+
+	keep_in(args, &args->kinds[f->type], f, cluster_size);
+}
+
+static void keep_planned(void *ctx, enum qd_repair_verb verb, const struct qd_finding *f,
+			 uint64_t cluster_size)
+{
+	struct check_args *args = ctx;
+
+	args->nplanned[verb] += f->nitems;
+	keep_in(args, &args->planned[verb], f, cluster_size);
 }
 
 static void put_finding(const char *where, const char *detail, uint64_t nitems)
@@ -120,15 +166,33 @@ static void put_at_once(void *ctx, const struct qd_finding *f, uint64_t cluster_
 		    qd_finding_detail(f, detail, sizeof(detail)), f->nitems);
 }
 
+static void put_planned_at_once(void *ctx, enum qd_repair_verb verb, const struct qd_finding *f,
+				uint64_t cluster_size)
+{
+	char where[WHERE_MAX], detail[DETAIL_MAX];
+
+	(void)ctx;
+	progress_break();
+	printf("%s %s", qd_repair_verb_name(verb), qd_finding_kind(f->type)->slug);
+	put_finding(qd_finding_where(f, cluster_size, where, sizeof(where)),
+		    qd_finding_detail(f, detail, sizeof(detail)), f->nitems);
+}
+
+static void free_kind(struct kind *k)
+{
+	for (size_t i = 0; i < k->n; i++) {
+		free(k->first[i].where);
+		free(k->first[i].detail);
+	}
+	free(k->first);
+}
+
 static void free_args(struct check_args *args)
 {
-	for (size_t t = 0; t < QD_F_NTYPES; t++) {
-		for (size_t i = 0; i < args->kinds[t].n; i++) {
-			free(args->kinds[t].first[i].where);
-			free(args->kinds[t].first[i].detail);
-		}
-		free(args->kinds[t].first);
-	}
+	for (size_t t = 0; t < QD_F_NTYPES; t++)
+		free_kind(&args->kinds[t]);
+	for (size_t v = 0; v < QD_REPAIR_NVERBS; v++)
+		free_kind(&args->planned[v]);
 }
 
 /* ---- JSON ---- */
@@ -138,8 +202,10 @@ static bool set_count(json_t *object, const char *key, uint64_t value)
 	return value == 0 || output_set_u64(object, key, value);
 }
 
-static json_t *finding_json(const struct shown *s)
+static json_t *finding_json(const struct check_args *args, const struct shown *s)
 {
+	/* A kind counts as fixed when nothing of it is left. */
+	bool fixed = args->repair && !args->dry_run && !args->result.count[s->f.type];
 	const struct qd_finding_kind *kind = qd_finding_kind(s->f.type);
 	json_t *j = json_object();
 	bool good = output_set(j, "type", json_string(kind->slug)) &&
@@ -152,7 +218,7 @@ static json_t *finding_json(const struct shown *s)
 		    (s->f.place.host_off == QD_NOWHERE ||
 		     output_set_u64(j, "host-offset", s->f.place.host_off)) &&
 		    output_set(j, "repairable", json_boolean(kind->repairable)) &&
-		    output_set(j, "fixed", json_false());
+		    output_set(j, "fixed", json_boolean(fixed));
 
 	if (good)
 		return j;
@@ -166,7 +232,7 @@ static json_t *findings_json(const struct check_args *args)
 
 	for (size_t t = 0; list && t < QD_F_NTYPES; t++) {
 		for (size_t i = 0; list && i < args->kinds[t].n; i++) {
-			if (json_array_append_new(list, finding_json(&args->kinds[t].first[i]))) {
+			if (json_array_append_new(list, finding_json(args, &args->kinds[t].first[i]))) {
 				json_decref(list);
 				list = NULL;
 			}
@@ -190,6 +256,56 @@ static json_t *counts_json(const struct qd_check_result *r)
 	return object;
 }
 
+static json_t *repair_json(const struct shown *s, enum qd_repair_verb verb)
+{
+	json_t *j = json_object();
+	bool good = output_set(j, "action", json_string(qd_repair_verb_name(verb))) &&
+		    output_set(j, "type", json_string(qd_finding_kind(s->f.type)->slug)) &&
+		    output_set(j, "where", text_json(s->where)) && output_set_u64(j, "count", s->f.nitems) &&
+		    (s->f.place.guest_off == QD_NOWHERE ||
+		     output_set_u64(j, "guest-offset", s->f.place.guest_off));
+
+	if (good)
+		return j;
+	json_decref(j);
+	return NULL;
+}
+
+static json_t *repairs_json(const struct check_args *args)
+{
+	json_t *list = json_array();
+
+	for (size_t v = 0; list && v < QD_REPAIR_NVERBS; v++) {
+		for (size_t i = 0; list && i < args->planned[v].n; i++) {
+			if (json_array_append_new(list, repair_json(&args->planned[v].first[i],
+								    (enum qd_repair_verb)v))) {
+				json_decref(list);
+				list = NULL;
+			}
+		}
+	}
+	return list;
+}
+
+static uint64_t fixed(uint64_t before, uint64_t after)
+{
+	return before > after ? before - after : 0;
+}
+
+static bool set_repair(json_t *root, const struct check_args *args)
+{
+	const struct qd_repair_result *r = &args->repaired;
+
+	if (!args->repair)
+		return true;
+	return (args->dry_run ||
+		(set_count(root, "corruptions-fixed", fixed(r->before.corruptions, r->after.corruptions)) &&
+		 set_count(root, "leaks-fixed", fixed(r->before.leaks, r->after.leaks)))) &&
+	       output_set(root, "repairs", repairs_json(args)) &&
+	       output_set(root, "changed", json_boolean(r->changed && !args->dry_run)) &&
+	       (!r->refused || output_set(root, "refused", json_string(r->refused)));
+}
+
 static json_t *check_json(const char *path, const struct check_args *args)
 {
 	const struct qd_check_result *r = &args->result;
@@ -206,7 +322,9 @@ static json_t *check_json(const char *path, const struct check_args *args)
 		    output_set(root, "dirty", json_boolean(r->dirty)) &&
 		    output_set(root, "corrupt", json_boolean(r->corrupt_bit)) &&
 		    output_set(root, "findings", findings_json(args)) &&
-		    output_set(root, "finding-counts", counts_json(r));
+		    output_set(root, "finding-counts",
+			       counts_json(args->repair ? &args->repaired.before : r)) &&
+		    set_repair(root, args);
 
 	if (good)
 		return root;
@@ -216,17 +334,41 @@ static json_t *check_json(const char *path, const struct check_args *args)
 
 /* ---- text ---- */
 
-static void put_kind(const struct check_args *args, enum qd_finding_type type)
+static void put_first(const struct check_args *args, const struct kind *k)
 {
-	const struct qd_finding_kind *kind = qd_finding_kind(type);
-	const struct kind *k = &args->kinds[type];
-
-	printf("%s %s: %s (%" PRIu64 ")\n", qd_severity_name(kind->severity), kind->slug, kind->summary,
-	       args->result.count[type]);
 	for (size_t i = 0; i < k->n; i++)
 		put_finding(k->first[i].where, k->first[i].detail, k->first[i].f.nitems);
 	if (k->runs > k->n && !args->verbose)
 		printf("    ... and %" PRIu64 " more places (-v shows them)\n", k->runs - k->n);
+}
+
+static void put_kind(const struct check_args *args, const struct qd_check_result *r,
+		     enum qd_finding_type type)
+{
+	const struct qd_finding_kind *kind = qd_finding_kind(type);
+
+	printf("%s %s: %s (%" PRIu64 ")\n", qd_severity_name(kind->severity), kind->slug, kind->summary,
+	       r->count[type]);
+	put_first(args, &args->kinds[type]);
+}
+
+static void put_kinds(const struct check_args *args, const struct qd_check_result *r)
+{
+	for (size_t t = 0; t < QD_F_NTYPES; t++)
+		if (r->count[t])
+			put_kind(args, r, (enum qd_finding_type)t);
+}
+
+/* What a repair does, or would do. */
+static void put_plan(const struct check_args *args)
+{
+	for (size_t v = 0; v < QD_REPAIR_NVERBS; v++) {
+		if (!args->planned[v].runs)
+			continue;
+		printf("repair %s: %s (%" PRIu64 ")\n", qd_repair_verb_name((enum qd_repair_verb)v),
+		       qd_repair_verb_meaning((enum qd_repair_verb)v), args->nplanned[v]);
+		put_first(args, &args->planned[v]);
+	}
 }
 
 static double percent(uint64_t part, uint64_t whole)
@@ -264,9 +406,8 @@ static void put_verdict(const struct qd_check_result *r)
 
 static void print_human(const struct options *o, const struct check_args *args)
 {
-	for (size_t t = 0; t < QD_F_NTYPES; t++)
-		if (args->result.count[t])
-			put_kind(args, (enum qd_finding_type)t);
+	if (!args->repair)
+		put_kinds(args, &args->result);
 	if (o->quiet)
 		return;
 	put_verdict(&args->result);
@@ -276,25 +417,86 @@ static void print_human(const struct options *o, const struct check_args *args)
 
 /* ---- the command ---- */
 
-static int check(const struct options *o, struct check_args *args, struct qd_err *err)
+static int check(const struct options *o, struct check_args *args, struct qd_io *io,
+		 struct qd_progress *progress, struct qd_err *err)
 {
-	struct qd_file_opts file = { .cache = QD_CACHE_WRITEBACK, .no_lock = o->force_share };
 	struct qd_check_opts opts = {
 		.threads = o->threads, .memory = o->memory, .found = keep, .ctx = args
 	};
+
+	if (args->verbose && !o->json)
+		opts.found = put_at_once;
+	return qd_check(io, &opts, progress, &args->result, err);
+}
+
+static void put_repairs(const struct check_args *args, const struct qd_repair_result *r)
+{
+	if (args->options->json)
+		return;
+	progress_break();
+	put_kinds(args, &r->before);
+	put_plan(args);
+	if (r->refused)
+		printf("No repair: %s.\n", r->refused);
+	fflush(stdout);
+}
+
+/* The plan is complete: it is shown, and what it changes is saved, before anything is written. */
+static int show_plan(void *ctx, const struct qd_repair_result *so_far, struct qd_err *err)
+{
+	struct check_args *args = ctx;
+	struct qd_newfile *save = args->save;
+
+	args->save = NULL;
+	put_repairs(args, so_far);
+	return save ? qd_newfile_commit(save, err) : 0;
+}
+
+static int repair(const struct options *o, struct check_args *args, struct qd_io *io,
+		  struct qd_progress *progress, struct qd_err *err)
+{
+	struct qd_repair_opts opts = {
+		.what = args->what, .dry_run = args->dry_run, .threads = o->threads, .memory = o->memory,
+		.found = keep, .planned = keep_planned, .ready = show_plan, .ctx = args,
+		.save = args->save ? qd_newfile_io(args->save) : NULL,
+	};
+	int rc;
+
+	if (args->verbose && !o->json) {
+		opts.found = put_at_once;
+		opts.planned = put_planned_at_once;
+	}
+	rc = qd_repair(io, &opts, progress, &args->repaired, err);
+	if (rc)
+		return rc;
+	args->result = args->dry_run ? args->repaired.before : args->repaired.after;
+	if (args->dry_run || !args->repaired.changed)
+		put_repairs(args, &args->repaired);
+	return 0;
+}
+
+static int open_and_run(const struct options *o, struct check_args *args, struct qd_err *err)
+{
+	struct qd_file_opts file = { .cache = QD_CACHE_WRITEBACK, .no_lock = o->force_share,
+				     .writable = args->repair && !args->dry_run };
 	struct progress progress;
 	struct qd_io *io = NULL;
 	int rc;
 
+	args->options = o;
 	args->limit = o->json ? (args->verbose ? SIZE_MAX : FIRST_JSON) : args->verbose ? 0 : FIRST_HUMAN;
-	if (args->verbose && !o->json)
-		opts.found = put_at_once;
 	rc = qd_io_file_open(o->args[0], &file, &io, err);
-	if (rc)
+	if (rc == 0 && args->save_metadata && file.writable)
+		rc = qd_newfile_open(args->save_metadata, QD_CACHE_WRITEBACK, &args->save, err);
+	if (rc) {
+		qd_io_close(io);
 		return rc;
-	progress_start(&progress, o, "check");
-	rc = qd_check(io, &opts, &progress.lib, &args->result, err);
+	}
+	progress_start(&progress, o, args->repair ? "repair" : "check");
+	rc = args->repair ? repair(o, args, io, &progress.lib, err) :
+			    check(o, args, io, &progress.lib, err);
 	progress_stop(&progress, rc == 0);
+	qd_newfile_abort(args->save);
 	qd_io_close(io);
 	if (rc == 0 && args->failed)
 		rc = qd_err_nomem(err, "findings");
@@ -315,10 +517,15 @@ static int run(const struct options *o, struct check_args *args)
 {
 	struct qd_err err;
 
+	args->repair = args->repair || args->dry_run;
+	if (args->repair && !args->dry_run && o->force_share)
+		return report_usage("-U is for reading: an image that is in use cannot be repaired");
+	if (args->save_metadata && !args->repair)
+		return report_usage("--save-metadata goes with --repair");
 	if (o->source_format && strcmp(o->source_format, "raw") == 0)
 		return refuse_raw(o);
 	qd_err_clear(&err);
-	if (check(o, args, &err))
+	if (open_and_run(o, args, &err))
 		return report_error(&err);
 	if (!args->result.is_qcow2 && o->source_format) {
 		qd_err_set(&err, QD_E_CORRUPT, "not a qcow2 image");
@@ -336,6 +543,20 @@ static int run(const struct options *o, struct check_args *args)
 	return qd_check_status(&args->result);
 }
 
+/* "--repair" alone becomes "--repair=all", because popt would take the next word for its argument. */
+static char **spell_out(int argc, char **argv)
+{
+	static char repair_all[] = "--repair=all";
+	char **line = calloc((size_t)argc + 1, sizeof(*line));
+	bool options = true;
+
+	for (int i = 0; line && i < argc; i++) {
+		options = options && strcmp(argv[i], "--") != 0;
+		line[i] = options && strcmp(argv[i], "--repair") == 0 ? repair_all : argv[i];
+	}
+	return line;
+}
+
 int cmd_check(int argc, char **argv)
 {
 	static const struct cmd_syntax syntax = {
@@ -345,13 +566,16 @@ int cmd_check(int argc, char **argv)
 		.max_args = 1,
 		.handle = take_option,
 	};
-	struct check_args args = { .verbose = false };
+	struct check_args args = { .what = QD_REPAIR_ALL };
+	char **line = spell_out(argc, argv);
 	struct options o;
-	int status = options_parse(&o, &syntax, argc, argv, &args);
+	int status;
 
+	status = options_parse(&o, &syntax, argc, line ? line : argv, &args);
 	if (status == OPTIONS_GO)
 		status = run(&o, &args);
 	free_args(&args);
 	options_free(&o);
+	free(line);
 	return status;
 }

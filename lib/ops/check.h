@@ -24,6 +24,7 @@ struct qd_check_opts {
 	uint64_t memory;		/* bytes; 0: the default */
 	qd_finding_fn found;		/* may be NULL */
 	void *ctx;
+	bool without_refcounts;		/* as if there were neither refcount table nor blocks: for repairing */
 };
 
 struct qd_check_result {

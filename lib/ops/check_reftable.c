@@ -65,7 +65,7 @@ int chk_reftable(struct chk *c, struct qd_err *err)
 	bool ok;
 	int rc;
 
-	if (!check_place(c)) {
+	if (c->opts->without_refcounts || !check_place(c)) {
 		c->no_refcounts = true;
 		return 0;
 	}

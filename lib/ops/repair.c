@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The repair.  It works on a plan (plan.h): the image with changes over it, nothing of
+ * them written.
+ *
+ *	check the planned image --> findings of the lowest level --> plan what answers them
+ *	        ^                                                          |
+ *	        +------------------- until nothing is planned any more ----+
+ *	then:   save metadata | dirty bit | apply step by step | check | clear the bits
+ *
+ *	level       what                                        file
+ *	HEADER      header fields, extensions                   repair_roots.c
+ *	ROOTS       snapshot table, L1 tables' places, bitmaps      "
+ *	L1, L2      entries                                     repair_entries.c
+ *	OVERFLOW    more references than a count can hold       repair_counts.c
+ *	COUNTS      refcounts; new structures for all of them       "
+ *	COPIED      flags                                       repair_entries.c
+ *
+ * Invariants
+ *  R1  the plan is data, complete and checked in memory before the first write.  A plan
+ *      whose check cannot be completed is not carried out.
+ *  R2  no write lands on a cluster that anything readable names: what is new lies behind
+ *      the end of the file, and in place only words of metadata change.
+ *  R3  whoever stops between two writes leaves an image with every guest byte that was
+ *      readable before, on which a repair comes to the same end.  The order of plan.h:
+ *      entries that lead nowhere go first; new things are on disk before anything leads to
+ *      them; counts rise before references appear and fall after they are gone.
+ *  R4  refcount structures are believed last.  When another structure or data claims their
+ *      place, or they cannot be patched, new ones are made, switched to by one write of 12
+ *      bytes of the header, and the old ones are not written to.
+ *  R5  an entry is dropped only when it cannot be true and what it should be is not known;
+ *      where two own one cluster and the format wants one, one gets a copy.
+ *  R6  dirty and corrupt bits are cleared last, after what was written has been read back
+ *      and checked, and only if no corruption is left.
+ *  R7  leaks are not given back while a table that may use them cannot be read, and with
+ *      QD_REPAIR_LEAKS not while there is any corruption but of counts and flags.
+ *  R8  while refcounts alone are changed, a version 3 image is marked dirty: should we die,
+ *      QEMU itself repairs it at the next opening.
+ *
+ * Left to others: locking (the caller opened the file for writing), guest data, backups.
+ */
+#include "ops/repair_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/host.h"
+#include "ops/saved.h"
+
+#define MAX_ROUNDS 200
+
+static const struct {
+	const char *name;
+	const char *meaning;
+} verbs[QD_REPAIR_NVERBS] = {
+	[QD_REPAIR_SET] = { "set", "get the value they must have" },
+	[QD_REPAIR_DROP] = { "dropped", "given up, because they cannot be true; the guest range is lost" },
+	[QD_REPAIR_COPY] = { "copied", "one of two owners gets a copy" },
+	[QD_REPAIR_FOUND] = { "found", "what was lost is still in the file and is used again" },
+	[QD_REPAIR_REBUILD] = { "rebuilt", "refcount table and blocks are made anew" },
+	[QD_REPAIR_FREE] = { "freed", "clusters are given back" },
+	[QD_REPAIR_REMOVE] = { "removed", "taken out of the image" },
+};
+
+const char *qd_repair_verb_name(enum qd_repair_verb verb)
+{
+	return verbs[verb].name;
+}
+
+const char *qd_repair_verb_meaning(enum qd_repair_verb verb)
+{
+	return verbs[verb].meaning;
+}
+
+static enum rep_level level_of(enum qd_finding_type type)
+{
+	switch (type) {
+	case QD_F_HEADER_LENGTH:
+	case QD_F_HEADER_COMPRESSION:
+	case QD_F_HEADER_EXTENSION:
+		return REP_HEADER;
+	case QD_F_REFTABLE_SIZE ... QD_F_SNAPSHOT_EXTRA:
+	case QD_F_BITMAP_EXTENSION ... QD_F_L1_PAST_END:
+	case QD_F_OVERLAP:
+		return REP_ROOTS;
+	case QD_F_L1_ENTRY_RESERVED ... QD_F_L2_GARBAGE:
+		return REP_L1;
+	case QD_F_L2_ENTRY_RESERVED ... QD_F_COMPRESSED_OVERLAP:
+	case QD_F_COMPRESSED_SUBCLUSTERS:
+		return REP_L2;
+	case QD_F_REFCOUNT_OVERFLOW:
+		return REP_OVERFLOW;
+	case QD_F_REFCOUNT_LOW:
+	case QD_F_REFCOUNT_HIGH:
+	case QD_F_LEAK:
+	case QD_F_REFCOUNT_PAST_END:
+		return REP_COUNTS;
+	case QD_F_L1_COPIED_SET:
+	case QD_F_L1_COPIED_CLEAR:
+	case QD_F_COPIED_SET:
+	case QD_F_COPIED_CLEAR:
+		return REP_COPIED;
+	default:
+		return REP_NEVER;
+	}
+}
+
+void rep_plan(struct rep *r, enum qd_repair_verb verb, const struct qd_finding *f)
+{
+	r->nplanned++;
+	if (r->opts->planned)
+		r->opts->planned(r->opts->ctx, verb, f, r->geom.cluster_size);
+}
+
+void rep_rebuild(struct rep *r, const struct qd_finding *f)
+{
+	r->nplanned += !r->rebuild;
+	r->rebuild = true;
+	if (!r->told_rebuild)
+		rep_plan(r, QD_REPAIR_REBUILD, f);
+	r->told_rebuild = true;
+}
+
+/* ---- a round ---- */
+
+static bool append(struct qd_finding **v, size_t *n, size_t *capacity, const struct qd_finding *f)
+{
+	if (*n == *capacity) {
+		size_t grown = *capacity ? *capacity * 2 : 64;
+		struct qd_finding *w = realloc(*v, grown * sizeof(*w));
+
+		if (!w)
+			return false;
+		*v = w;
+		*capacity = grown;
+	}
+	(*v)[*n] = *f;
+	(*v)[(*n)++].label = NULL;
+	return true;
+}
+
+/* Findings beyond this are left to the next round. */
+static size_t most_findings(const struct rep *r)
+{
+	return (size_t)qd_max_u64(1024, r->opts->memory / 8 / sizeof(struct qd_finding));
+}
+
+static void take_finding(void *ctx, const struct qd_finding *f, uint64_t cluster_size)
+{
+	struct rep *r = ctx;
+	enum rep_level level = level_of(f->type);
+
+	(void)cluster_size;
+	if ((f->type == QD_F_LEAK || f->type == QD_F_REFCOUNT_HIGH) && r->nleaks < most_findings(r))
+		r->failed |= !append(&r->leaks, &r->nleaks, &r->leaks_capacity, f);
+	if (level > r->level || level == REP_NEVER)
+		return;
+	if (level < r->level)
+		r->nfound = 0;
+	r->level = level;
+	if (r->nfound < most_findings(r))
+		r->failed |= !append(&r->found, &r->nfound, &r->capacity, f);
+}
+
+static int read_state(struct rep *r, struct qd_err *err)
+{
+	uint8_t buf[QD_HEADER_FULL_SIZE];
+	uint32_t count;
+	int rc = qd_plan_read(r->plan, buf, sizeof(buf), 0, err);
+
+	if (rc == 0)
+		rc = qd_header_decode_raw(buf, sizeof(buf), &r->header, err);
+	if (rc == 0)
+		rc = qd_io_size(r->io, &r->file_size, err);
+	if (rc)
+		return rc;
+	qd_geom_init(&r->header, &r->geom);
+	free(r->snaps);
+	r->nsnaps = 0;
+	count = (uint32_t)qd_min_u64(r->header.snapshot_count, QD_MAX_SNAPSHOTS);
+	r->snaps = calloc(count ? count : 1, sizeof(*r->snaps));
+	if (!r->snaps)
+		return qd_err_nomem(err, "the snapshot table");
+	if (!qd_is_aligned(r->header.snapshots_off, r->geom.cluster_size) || r->header.snapshots_off == 0)
+		return 0;
+	return rep_read_snapshots(r, r->header.snapshots_off, count, r->snaps, &r->nsnaps, err);
+}
+
+static int check_plan(struct rep *r, struct qd_err *err)
+{
+	struct qd_check_opts opts = {
+		.threads = r->opts->threads, .memory = r->opts->memory / 2, .found = take_finding, .ctx = r,
+		.without_refcounts = r->rebuild,
+	};
+	int rc;
+
+	r->nfound = r->nleaks = 0;
+	r->level = REP_NEVER;
+	rc = qd_check(r->io, &opts, r->progress, &r->check, err);
+	if (rc == 0 && r->failed)
+		rc = qd_err_nomem(err, "findings");
+	return rc ? rc : read_state(r, err);
+}
+
+static int fix_one(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	static int (*const fixers[REP_NLEVELS])(struct rep *, const struct qd_finding *, struct qd_err *) = {
+		[REP_HEADER] = rep_fix_header, [REP_ROOTS] = rep_fix_root, [REP_L1] = rep_fix_l1,
+		[REP_L2] = rep_fix_l2, [REP_OVERFLOW] = rep_fix_overflow, [REP_COUNTS] = rep_fix_count,
+		[REP_COPIED] = rep_fix_copied,
+	};
+
+	return fixers[r->level](r, f, err);
+}
+
+/* Roots depend on each other: one at a time, and what lies in the wrong place before what it says. */
+static int fix_first(struct rep *r, struct qd_err *err)
+{
+	uint64_t before = r->nplanned;
+	int rc = 0;
+
+	for (int pass = 0; pass < 2; pass++)
+		for (size_t i = 0; rc == 0 && i < r->nfound && !r->refused && r->nplanned == before; i++)
+			if ((r->found[i].type == QD_F_OVERLAP) == (pass == 0))
+				rc = fix_one(r, &r->found[i], err);
+	return rc;
+}
+
+static int fix_round(struct rep *r, struct qd_err *err)
+{
+	int rc = 0;
+
+	if (r->level <= REP_ROOTS)
+		return fix_first(r, err);
+	for (size_t i = 0; rc == 0 && i < r->nfound && !r->refused; i++)
+		rc = fix_one(r, &r->found[i], err);
+	return rc;
+}
+
+/* May findings of this level be answered at all? */
+static bool is_allowed(struct rep *r)
+{
+	const struct qd_check_result *c = &r->check;
+	uint64_t mild = c->count[QD_F_COPIED_SET] + c->count[QD_F_COPIED_CLEAR] +
+			c->count[QD_F_L1_COPIED_SET] + c->count[QD_F_L1_COPIED_CLEAR];
+
+	if (r->opts->what == QD_REPAIR_ALL)
+		return true;
+	if (c->corruptions <= mild && r->level >= REP_COUNTS)
+		return true;
+	if (c->corruptions)
+		r->refused = "there are corruptions: what looks leaked may be in use";
+	return false;
+}
+
+static int make_plan(struct rep *r, struct qd_err *err)
+{
+	uint64_t before;
+	int rc;
+
+	for (unsigned round = 0; round < MAX_ROUNDS; round++) {
+		rc = check_plan(r, err);
+		if (rc)
+			return rc;
+		before = r->nplanned;
+		if (r->check.check_errors)
+			r->refused = "parts of the image could not be judged";
+		else if (r->level == REP_NEVER && r->rebuild)
+			rc = rep_new_refcounts(r, err);
+		else if (r->level != REP_NEVER && is_allowed(r))
+			rc = fix_round(r, err);
+		if (rc || r->refused || r->nplanned == before)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- carrying it out ---- */
+
+static int set_bits(struct rep *r, struct qd_queue *q, uint64_t clear, uint64_t set, struct qd_err *err)
+{
+	uint8_t word[8];
+	uint64_t old;
+	int rc;
+
+	if (r->header.version < 3)
+		return 0;
+	rc = qd_queue_read(q, word, sizeof(word), QD_HEADER_OFF_INCOMPATIBLE, err);
+	if (rc)
+		return rc;
+	old = qd_get_be64(word);
+	qd_put_be64(word, (old & ~clear) | set);
+	if (qd_get_be64(word) == old)
+		return 0;
+	return qd_queue_write(q, word, sizeof(word), QD_HEADER_OFF_INCOMPATIBLE, err);
+}
+
+/* R8: is everything but counts and flags in order, and QEMU able to deal with it? */
+static bool may_mark_dirty(const struct qd_check_result *c)
+{
+	uint64_t mild = c->count[QD_F_COPIED_SET] + c->count[QD_F_COPIED_CLEAR] +
+			c->count[QD_F_L1_COPIED_SET] + c->count[QD_F_L1_COPIED_CLEAR] +
+			c->count[QD_F_REFCOUNT_LOW];
+
+	return c->corruptions == mild && !c->corrupt_bit && !c->blind;
+}
+
+/* R6 */
+static int finish(struct rep *r, struct qd_io *io, struct qd_queue *q, bool marked,
+		  struct qd_repair_result *res, struct qd_err *err)
+{
+	struct qd_check_opts opts = { .threads = r->opts->threads, .memory = r->opts->memory / 2 };
+	uint64_t bits = QD_INCOMPAT_DIRTY | QD_INCOMPAT_CORRUPT;
+	int rc;
+
+	rc = qd_check(io, &opts, r->progress, &res->after, err);
+	if (rc)
+		return rc;
+	if (r->opts->what == QD_REPAIR_LEAKS)
+		bits = marked && !res->before.dirty ? (uint64_t)QD_INCOMPAT_DIRTY : 0;
+	if (res->after.corruptions || res->after.check_errors)
+		return 0;
+	rc = qd_queue_barrier(q, err);
+	if (rc == 0)
+		rc = set_bits(r, q, bits, 0, err);
+	if (rc == 0)
+		rc = qd_queue_flush(q, err);
+	if (rc == 0) {
+		res->after.dirty = res->after.dirty && !(bits & QD_INCOMPAT_DIRTY);
+		res->after.corrupt_bit = res->after.corrupt_bit && !(bits & QD_INCOMPAT_CORRUPT);
+		res->after.count[QD_F_DIRTY] = res->after.dirty;
+		res->after.count[QD_F_CORRUPT_BIT] = res->after.corrupt_bit;
+	}
+	return rc;
+}
+
+static int carry_out(struct rep *r, struct qd_io *io, struct qd_repair_result *res, struct qd_err *err)
+{
+	bool mark = may_mark_dirty(&res->before) && !qd_plan_is_empty(r->plan);
+	struct qd_queue_stats stats;
+	struct qd_queue *q = NULL;
+	int rc = 0;
+
+	if (r->opts->save)
+		rc = rep_save_metadata(r, r->opts->save, err);
+	if (rc == 0 && r->opts->ready)
+		rc = r->opts->ready(r->opts->ctx, res, err);
+	if (rc == 0)
+		rc = qd_queue_new(io, r->opts->memory / 4, &q, err);
+	if (rc == 0 && mark)
+		rc = set_bits(r, q, 0, QD_INCOMPAT_DIRTY, err);
+	if (rc == 0)
+		rc = qd_plan_apply(r->plan, q, err);
+	if (rc == 0)
+		rc = qd_queue_flush(q, err);
+	if (rc == 0)
+		rc = finish(r, io, q, mark, res, err);
+	if (q) {
+		qd_queue_stats(q, &stats);
+		res->flushes = stats.flushes;
+	}
+	qd_queue_free(q);
+	return rc;
+}
+
+/* Anything to do: planned words, or bits that have been earned? */
+static bool has_work(const struct rep *r)
+{
+	bool bits = r->opts->what == QD_REPAIR_ALL && (r->check.dirty || r->check.corrupt_bit) &&
+		    !r->check.corruptions;
+
+	return !qd_plan_is_empty(r->plan) || bits;
+}
+
+static int plan_and_do(struct rep *r, struct qd_io *io, struct qd_repair_result *res, struct qd_err *err)
+{
+	int rc = make_plan(r, err);
+
+	if (rc)
+		return rc;
+	res->refused = r->refused;
+	if (r->refused || !has_work(r)) {
+		res->after = res->before;
+		return 0;
+	}
+	res->changed = true;
+	if (!r->opts->dry_run)
+		return carry_out(r, io, res, err);
+	res->after = r->check;
+	return 0;
+}
+
+/* Where new clusters may go: behind everything. */
+static uint64_t new_clusters_at(struct qd_io *io, const struct qd_check_result *c, uint64_t file_size)
+{
+	return io->is_device ? c->image_end : qd_align_up(file_size, c->cluster_size);
+}
+
+int qd_repair(struct qd_io *io, const struct qd_repair_opts *opts, struct qd_progress *progress,
+	      struct qd_repair_result *ret_result, struct qd_err *err)
+{
+	struct qd_repair_opts o = *opts;
+	struct qd_check_opts first = { .threads = o.threads, .found = o.found, .ctx = o.ctx };
+	struct qd_repair_result res = { .changed = false };
+	struct rep r = { .opts = &o, .progress = progress };
+	uint8_t buf[QD_HEADER_FULL_SIZE] = { 0 };
+	uint64_t size;
+	size_t nread;
+	int rc;
+
+	o.memory = o.memory ? o.memory : qd_default_memory();
+	first.memory = o.memory;
+	rc = qd_check(io, &first, progress, &res.before, err);
+	if (rc == 0 && (!res.before.is_qcow2 || res.before.check_errors)) {
+		res.refused = "parts of the image could not be judged";
+		res.after = res.before;
+		*ret_result = res;
+		return 0;
+	}
+	if (rc == 0)
+		rc = qd_io_size(io, &size, err);
+	if (rc == 0)
+		rc = qd_io_read_upto(io, buf, sizeof(buf), 0, &nread, err);
+	if (rc == 0)
+		rc = qd_header_decode_raw(buf, nread, &r.header, err);
+	if (rc)
+		return rc;
+	qd_geom_init(&r.header, &r.geom);
+	rc = qd_plan_new(io, &r.geom, new_clusters_at(io, &res.before, size), o.memory / 2, &r.plan, err);
+	if (rc)
+		return rc;
+	r.io = qd_plan_io(r.plan);
+	rc = plan_and_do(&r, io, &res, err);
+	qd_plan_free(r.plan);
+	free(r.snaps);
+	free(r.found);
+	free(r.leaks);
+	if (rc == 0)
+		*ret_result = res;
+	return rc ? qd_err_file(err, rc, io->name) : 0;
+}

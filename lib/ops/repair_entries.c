@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Repairing L1 and L2 entries.
+ *
+ *	reserved bits            cleared, the rest is believed
+ *	not aligned              the cluster that it lies in, if that has a refcount too high
+ *	                         (and, in L1, is a table); else dropped
+ *	past the end, garbage    dropped; but one L1 entry that is lost and one L2 table that
+ *	                         nobody names belong together
+ *	at metadata              the guest's bytes are copied to a cluster of their own; only
+ *	                         L1 entries are dropped, for what they name is no L2 table
+ *	COPIED                   follows the refcount
+ *
+ * A dropped entry reads as zeros even over a backing file where the format can say so:
+ * the old content of the backing file would be worse than none.
+ */
+#include "ops/repair_int.h"
+
+#include <stdlib.h>
+
+#include "space/overlap.h"
+
+/* ---- L1 ---- */
+
+static int l1_entry(struct rep *r, const struct qd_finding *f, uint64_t *ret_off, uint64_t *ret_entry,
+		    struct qd_err *err)
+{
+	uint64_t off, nentries;
+
+	*ret_off = 0;
+	if (!rep_l1_of(r, f->place.layer, &off, &nentries) || f->place.index >= nentries)
+		return 0;
+	*ret_off = off + f->place.index * 8;
+	return qd_plan_get64(r->plan, *ret_off, ret_entry, err);
+}
+
+/* How many entries of this round have lost their table. */
+static size_t count_lost(const struct rep *r)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->nfound; i++)
+		n += r->found[i].type != QD_F_L1_ENTRY_RESERVED;
+	return n;
+}
+
+/* The table that an entry should name: the one it nearly names, or the only one that is lost. */
+static int find_table(struct rep *r, const struct qd_finding *f, uint64_t entry, uint64_t *ret_table,
+		      struct qd_err *err)
+{
+	uint64_t used, near = qd_align_down(qd_entry_host_off(entry), r->geom.cluster_size);
+	bool does = false;
+	int rc = 0;
+
+	*ret_table = near;
+	if (f->type == QD_F_L1_ENTRY_UNALIGNED && rep_is_leaked(r, near >> r->geom.cluster_bits))
+		rc = rep_looks_like_l2(r, near, &does, &used, err);
+	if (rc || does)
+		return rc;
+	*ret_table = 0;
+	return count_lost(r) == 1 ? rep_search_l2(r, ret_table, err) : 0;
+}
+
+int rep_fix_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	uint64_t at, entry, table;
+	int rc = l1_entry(r, f, &at, &entry, err);
+
+	if (rc || at == 0)
+		return rc;
+	if (f->type == QD_F_L1_ENTRY_RESERVED) {
+		rep_plan(r, QD_REPAIR_SET, f);
+		return qd_plan_put64(r->plan, at, entry & ~QD_L1_RESERVED, QD_PLAN_DROP, err);
+	}
+	rc = find_table(r, f, entry, &table, err);
+	if (rc)
+		return rc;
+	rep_plan(r, table ? QD_REPAIR_FOUND : QD_REPAIR_DROP, f);
+	return qd_plan_put64(r->plan, at, table, QD_PLAN_DROP, err);
+}
+
+/* ---- L2 ---- */
+
+int rep_l2_entry(struct rep *r, uint32_t layer, uint64_t guest_off, uint64_t *ret_off, struct qd_err *err)
+{
+	const struct qd_geom *g = &r->geom;
+	uint64_t l1_off, nentries, entry, i = guest_off >> (g->l2_bits + g->cluster_bits);
+	int rc;
+
+	*ret_off = 0;
+	if (!rep_l1_of(r, layer, &l1_off, &nentries) || i >= nentries)
+		return 0;
+	rc = qd_plan_get64(r->plan, l1_off + i * 8, &entry, err);
+	if (rc || qd_entry_host_off(entry) == 0 || !qd_is_aligned(qd_entry_host_off(entry), g->cluster_size))
+		return rc;
+	*ret_off = qd_entry_host_off(entry) +
+		   ((guest_off >> g->cluster_bits) & (g->l2_entries - 1)) * g->l2_entry_size;
+	return 0;
+}
+
+static bool has_backing(const struct rep *r)
+{
+	return r->header.backing_name_off != 0;
+}
+
+static int drop(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err)
+{
+	uint64_t bitmap, zeros;
+	uint8_t buf[16] = { 0 };
+	int rc;
+
+	if (!r->geom.extended_l2) {
+		zeros = r->header.version < 3 ? 0 : has_backing(r) ? QD_L2_ZERO : 0;
+		if (r->header.version >= 3 && !qd_l2_is_compressed(entry))
+			zeros |= entry & QD_L2_ZERO;
+		return qd_plan_put64(r->plan, at, zeros, QD_PLAN_DROP, err);
+	}
+	rc = qd_plan_get64(r->plan, at + 8, &bitmap, err);
+	if (rc)
+		return rc;
+	zeros = qd_l2_is_compressed(entry) ? 0 : bitmap >> 32;
+	if (has_backing(r))
+		zeros |= qd_l2_is_compressed(entry) ? UINT32_MAX : bitmap & UINT32_MAX;
+	qd_put_be64(buf + 8, zeros << 32);
+	return qd_plan_write(r->plan, buf, sizeof(buf), at, QD_PLAN_DROP, err);
+}
+
+/* The bytes that the guest saw, in new clusters; *ret_off is that of the first byte. */
+static int copy_bytes(struct rep *r, uint64_t from, uint64_t nbytes, uint64_t *ret_off, struct qd_err *err)
+{
+	uint64_t within = from & 511, to;
+	uint8_t *buf = malloc(nbytes);
+	int rc = buf ? 0 : qd_err_nomem(err, "a cluster");
+
+	if (rc == 0)
+		rc = qd_plan_read_base(r->plan, buf, nbytes, from, err);
+	if (rc == 0)
+		rc = qd_plan_alloc(r->plan, qd_div_up(within + nbytes, r->geom.cluster_size), &to, err);
+	if (rc == 0)
+		rc = qd_plan_write(r->plan, buf, nbytes, to + within, QD_PLAN_NEW, err);
+	free(buf);
+	if (rc == 0)
+		*ret_off = to + within;
+	return rc;
+}
+
+int rep_copy_owner(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err)
+{
+	struct qd_compressed z;
+	uint64_t to;
+	int rc;
+
+	if (qd_l2_is_compressed(entry)) {
+		z = qd_l2_compressed(&r->geom, entry);
+		rc = copy_bytes(r, z.host_off, z.nbytes, &to, err);
+		if (rc)
+			return rc;
+		entry = qd_l2_make_compressed(&r->geom, to, z.nbytes);
+	} else {
+		rc = copy_bytes(r, qd_entry_host_off(entry), r->geom.cluster_size, &to, err);
+		if (rc)
+			return rc;
+		entry = (entry & ~(QD_OFFSET_MASK | QD_COPIED)) | to;
+	}
+	return qd_plan_put64(r->plan, at, entry, QD_PLAN_SWITCH, err);
+}
+
+/* Bits to clear in an entry that is otherwise believed. */
+static uint64_t wrong_bits(const struct rep *r, enum qd_finding_type type)
+{
+	switch (type) {
+	case QD_F_L2_ENTRY_RESERVED:
+		return QD_L2_RESERVED | (r->geom.extended_l2 ? QD_L2_ZERO : 0);
+	case QD_F_L2_ENTRY_ZERO:
+		return QD_L2_ZERO;
+	case QD_F_COMPRESSED_COPIED:
+		return QD_COPIED;
+	default:
+		return 0;
+	}
+}
+
+static int fix_bitmap(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err)
+{
+	uint64_t bitmap;
+	int rc = qd_plan_get64(r->plan, at + 8, &bitmap, err);
+
+	if (rc)
+		return rc;
+	if (qd_l2_is_compressed(entry))
+		bitmap = 0;
+	else if (qd_entry_host_off(entry))
+		bitmap &= ~(bitmap << 32);
+	else
+		bitmap &= ~(uint64_t)UINT32_MAX;
+	return qd_plan_put64(r->plan, at + 8, bitmap, QD_PLAN_DROP, err);
+}
+
+static int fix_item(struct rep *r, enum qd_finding_type type, uint64_t at, enum qd_repair_verb *ret_verb,
+		    struct qd_err *err)
+{
+	uint64_t entry, cluster, bits = wrong_bits(r, type);
+	int rc = qd_plan_get64(r->plan, at, &entry, err);
+
+	if (rc)
+		return rc;
+	if (bits)
+		return qd_plan_put64(r->plan, at, entry & ~bits, QD_PLAN_DROP, err);
+	switch (type) {
+	case QD_F_SUBCLUSTERS:
+	case QD_F_COMPRESSED_SUBCLUSTERS:
+		return fix_bitmap(r, at, entry, err);
+	case QD_F_L2_ENTRY_OVERLAP:
+	case QD_F_COMPRESSED_OVERLAP:
+		*ret_verb = QD_REPAIR_COPY;
+		return rep_copy_owner(r, at, entry, err);
+	case QD_F_L2_ENTRY_UNALIGNED:
+		cluster = qd_entry_host_off(entry) >> r->geom.cluster_bits;
+		if (rep_is_leaked(r, cluster)) {
+			*ret_verb = QD_REPAIR_FOUND;
+			return qd_plan_put64(r->plan, at, (entry & ~QD_OFFSET_MASK) |
+					     cluster << r->geom.cluster_bits, QD_PLAN_DROP, err);
+		}
+		break;
+	default:
+		break;
+	}
+	*ret_verb = QD_REPAIR_DROP;
+	return drop(r, at, entry, err);
+}
+
+/* Tells of items [first, first + n) of a run. */
+static void plan_items(struct rep *r, enum qd_repair_verb verb, const struct qd_finding *f, uint64_t first,
+		       uint64_t n)
+{
+	struct qd_finding part = *f;
+
+	part.nitems = n;
+	part.place.guest_off += first << r->geom.cluster_bits;
+	rep_plan(r, verb, &part);
+}
+
+int rep_fix_l2(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	bool overlap = f->type == QD_F_L2_ENTRY_OVERLAP || f->type == QD_F_COMPRESSED_OVERLAP;
+	enum qd_repair_verb verb = QD_REPAIR_SET, last = QD_REPAIR_SET;
+	uint64_t at, first = 0;
+	int rc = 0;
+
+	if (overlap && (f->value[1] == QD_STRUCT_REFBLOCK || f->value[1] == QD_STRUCT_REFTABLE)) {
+		rep_rebuild(r, f);
+		return 0;
+	}
+	for (uint64_t i = 0; rc == 0 && i < f->nitems; i++) {
+		rc = rep_l2_entry(r, f->place.layer, f->place.guest_off + (i << r->geom.cluster_bits), &at,
+				  err);
+		verb = QD_REPAIR_SET;
+		if (rc == 0 && at)
+			rc = fix_item(r, f->type, at, &verb, err);
+		if (i > first && verb != last) {
+			plan_items(r, last, f, first, i - first);
+			first = i;
+		}
+		last = verb;
+	}
+	if (rc == 0)
+		plan_items(r, last, f, first, f->nitems - first);
+	return rc;
+}
+
+/* ---- COPIED ---- */
+
+static int put_flag(struct rep *r, uint64_t at, bool set, struct qd_err *err)
+{
+	uint64_t entry;
+	int rc = qd_plan_get64(r->plan, at, &entry, err);
+
+	if (rc)
+		return rc;
+	return qd_plan_put64(r->plan, at, set ? entry | QD_COPIED : entry & ~QD_COPIED,
+			     set ? QD_PLAN_COPIED : QD_PLAN_DROP, err);
+}
+
+int rep_fix_copied(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	bool set = f->type == QD_F_COPIED_CLEAR || f->type == QD_F_L1_COPIED_CLEAR;
+	uint64_t at, entry;
+	int rc = 0;
+
+	rep_plan(r, QD_REPAIR_SET, f);
+	if (f->type == QD_F_L1_COPIED_SET || f->type == QD_F_L1_COPIED_CLEAR) {
+		rc = l1_entry(r, f, &at, &entry, err);
+		return rc || at == 0 ? rc : put_flag(r, at, set, err);
+	}
+	for (uint64_t i = 0; rc == 0 && i < f->nitems; i++) {
+		rc = rep_l2_entry(r, f->place.layer, f->place.guest_off + (i << r->geom.cluster_bits), &at,
+				  err);
+		if (rc == 0 && at)
+			rc = put_flag(r, at, set, err);
+	}
+	return rc;
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the repair share; repair.c tells the whole story.
+ */
+#ifndef QD_OPS_REPAIR_INT_H
+#define QD_OPS_REPAIR_INT_H
+
+#include "base/bytes.h"
+#include "format/entry.h"
+#include "format/header.h"
+#include "ops/plan.h"
+#include "ops/repair.h"
+
+/* In the order in which damage is repaired: each level relies on those before it. */
+enum rep_level {
+	REP_HEADER,		/* fields and extensions */
+	REP_ROOTS,		/* where tables are; snapshot table, bitmaps */
+	REP_L1,			/* L1 entries */
+	REP_L2,			/* L2 entries */
+	REP_OVERFLOW,		/* more references than a count can hold */
+	REP_COUNTS,
+	REP_COPIED,
+	REP_NLEVELS,
+	REP_NEVER = REP_NLEVELS,
+};
+
+struct rep_snapshot {
+	uint64_t entry_off;	/* in the file */
+	uint64_t nbytes;	/* with padding */
+	uint64_t l1_off;
+	uint32_t l1_entries;
+	uint64_t mapped_size;	/* bytes of disk and VM state */
+};
+
+struct rep {
+	const struct qd_repair_opts *opts;
+	struct qd_progress *progress;
+	struct qd_plan *plan;
+	struct qd_io *io;		/* the plan's */
+	struct qd_header header;	/* as planned; read again each round */
+	struct qd_geom geom;
+	uint64_t file_size;		/* as planned */
+	struct rep_snapshot *snaps;
+	uint32_t nsnaps;
+
+	/* this round */
+	struct qd_check_result check;
+	struct qd_finding *found;	/* of the lowest level found */
+	size_t nfound;
+	size_t capacity;
+	enum rep_level level;
+	struct qd_finding *leaks;	/* runs with a refcount too high: where lost tables may be; ascending */
+	size_t nleaks;
+	size_t leaks_capacity;
+	bool failed;			/* out of memory */
+
+	bool rebuild;			/* refcount structures will be made anew, the old ones do not count */
+	bool told_rebuild;
+	uint64_t nplanned;		/* things planned so far: a round that adds none is the last */
+	const char *refused;
+};
+
+/* Tells that something is planned. */
+void rep_plan(struct rep *r, enum qd_repair_verb verb, const struct qd_finding *f);
+void rep_rebuild(struct rep *r, const struct qd_finding *f);
+
+/* The structures of a level; each 0 or an error. */
+int rep_fix_header(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int rep_fix_root(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int rep_fix_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int rep_fix_l2(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int rep_fix_overflow(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int rep_fix_count(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int rep_fix_copied(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+
+/* Makes new refcount structures, all counts zero, and leads the header there. */
+int rep_new_refcounts(struct rep *r, struct qd_err *err);
+
+/* The L1 table of a layer; false when there is none. */
+bool rep_l1_of(const struct rep *r, uint32_t layer, uint64_t *ret_off, uint64_t *ret_entries);
+
+/* The owner whose L2 entry is at `at` gets a copy of what it names. */
+int rep_copy_owner(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err);
+
+/* Where the L2 entry of a guest offset is; *ret_off 0: nowhere. */
+int rep_l2_entry(struct rep *r, uint32_t layer, uint64_t guest_off, uint64_t *ret_off, struct qd_err *err);
+
+/* Looking at clusters (repair_search.c). */
+bool rep_is_leaked(const struct rep *r, uint64_t cluster);	/* or has a refcount too high */
+
+/* Entries in use of a table that can be an L2 table; *ret_does false: it cannot. */
+int rep_looks_like_l2(struct rep *r, uint64_t off, bool *ret_does, uint64_t *ret_used, struct qd_err *err);
+
+/* The only leaked cluster that can be an L2 table of leaked clusters; *ret_off 0: none, or several. */
+int rep_search_l2(struct rep *r, uint64_t *ret_off, struct qd_err *err);
+
+/* L2 tables in use that a table names which can be an L1 table; *ret_used 0: it cannot. */
+int rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_t *ret_used, struct qd_err *err);
+
+/* The best L1 table in leaked clusters, or at most one cluster before `hint`; *ret_off 0: none. */
+int rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret_off, struct qd_err *err);
+
+/* A table of exactly `count` snapshots in leaked clusters, or before `hint`. */
+int rep_search_snapshots(struct rep *r, uint64_t hint, uint32_t count, uint64_t *ret_off, struct qd_err *err);
+
+/* Reads up to `count` entries at off; *ret_count those that make sense. */
+int rep_read_snapshots(struct rep *r, uint64_t off, uint32_t count, struct rep_snapshot *snaps,
+		       uint32_t *ret_count, struct qd_err *err);
+
+#endif

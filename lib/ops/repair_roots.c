@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Repairing what everything hangs from: header fields, the places and sizes of L1
+ * tables, bitmaps.  Snapshots are in repair_snapshot.c.
+ *
+ * A lost active L1 table is the worst that can happen: if the file does not hold it any
+ * more, nothing is repaired at all, for the empty disk that would come of it helps nobody.
+ */
+#include "ops/repair_snapshot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "space/overlap.h"
+
+#define MAX_L1_ENTRIES (QD_MAX_L1_BYTES / 8)
+
+/* ---- header ---- */
+
+static int put_be32(struct rep *r, uint64_t off, uint32_t value, enum qd_plan_step step, struct qd_err *err)
+{
+	uint8_t buf[4];
+
+	qd_put_be32(buf, value);
+	return qd_plan_write(r->plan, buf, sizeof(buf), off, step, err);
+}
+
+/* 112 bytes if what follows 104 can be the compression type and its padding. */
+static int fix_length(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	uint64_t tail;
+	int rc = qd_plan_get64(r->plan, QD_HEADER_V3_SIZE, &tail, err);
+
+	if (rc)
+		return rc;
+	rep_plan(r, QD_REPAIR_SET, f);
+	return put_be32(r, 100, (tail & 0x00ffffffffffffffull) == 0 && tail >> 56 <= QD_COMPRESSION_ZSTD ?
+				QD_HEADER_FULL_SIZE : QD_HEADER_V3_SIZE, QD_PLAN_DROP, err);
+}
+
+/* The first compressed cluster of the active layer tells; none: zlib. */
+static int find_compression(struct rep *r, bool *ret_zstd, struct qd_err *err)
+{
+	static const uint8_t magic[4] = { 0x28, 0xb5, 0x2f, 0xfd };
+	uint8_t *buf = malloc(r->geom.cluster_size), head[4];
+	uint64_t l1_off, n, entry;
+	int rc = buf ? 0 : qd_err_nomem(err, "an L2 table");
+
+	*ret_zstd = false;
+	if (rc == 0 && !rep_l1_of(r, 0, &l1_off, &n))
+		n = 0;
+	for (uint64_t i = 0; rc == 0 && i < n; i++) {
+		rc = qd_plan_get64(r->plan, l1_off + i * 8, &entry, err);
+		if (rc || qd_entry_host_off(entry) == 0)
+			continue;
+		rc = qd_plan_read(r->plan, buf, r->geom.cluster_size, qd_entry_host_off(entry), err);
+		for (uint64_t k = 0; rc == 0 && k < r->geom.l2_entries; k++) {
+			entry = qd_get_be64(buf + k * r->geom.l2_entry_size);
+			if (!qd_l2_is_compressed(entry))
+				continue;
+			rc = qd_plan_read(r->plan, head, 4, qd_l2_compressed(&r->geom, entry).host_off, err);
+			*ret_zstd = rc == 0 && memcmp(head, magic, 4) == 0;
+			n = 0;
+			break;
+		}
+	}
+	free(buf);
+	return rc;
+}
+
+static int fix_compression(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	uint64_t bits = r->header.incompatible & ~QD_INCOMPAT_COMPRESSION;
+	uint8_t type = QD_COMPRESSION_ZLIB;
+	bool zstd;
+	int rc = find_compression(r, &zstd, err);
+
+	if (rc)
+		return rc;
+	if (zstd) {
+		bits |= QD_INCOMPAT_COMPRESSION;
+		type = QD_COMPRESSION_ZSTD;
+	}
+	rep_plan(r, QD_REPAIR_SET, f);
+	rc = qd_plan_write(r->plan, &type, 1, 104, QD_PLAN_DROP, err);
+	return rc ? rc : qd_plan_put64(r->plan, QD_HEADER_OFF_INCOMPATIBLE, bits, QD_PLAN_DROP, err);
+}
+
+int rep_fix_header(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	switch (f->type) {
+	case QD_F_HEADER_LENGTH:
+		return fix_length(r, f, err);
+	case QD_F_HEADER_COMPRESSION:
+		return fix_compression(r, f, err);
+	default:
+		/* The list of extensions ends where it breaks off. */
+		rep_plan(r, QD_REPAIR_DROP, f);
+		return qd_plan_put64(r->plan, f->value[0], 0, QD_PLAN_DROP, err);
+	}
+}
+
+/* ---- L1 tables ---- */
+
+bool rep_l1_of(const struct rep *r, uint32_t layer, uint64_t *ret_off, uint64_t *ret_entries)
+{
+	if (layer == 0) {
+		*ret_off = r->header.l1_off;
+		*ret_entries = r->header.l1_entries;
+		return *ret_off && *ret_entries;
+	}
+	if (layer > r->nsnaps)
+		return false;
+	*ret_off = r->snaps[layer - 1].l1_off;
+	*ret_entries = r->snaps[layer - 1].l1_entries;
+	return *ret_off && *ret_entries;
+}
+
+static int switch_l1(struct rep *r, uint64_t off, uint64_t nentries, struct qd_err *err)
+{
+	uint8_t buf[12];
+
+	qd_put_be32(buf, (uint32_t)nentries);
+	qd_put_be64(buf + 4, off);
+	return qd_plan_write(r->plan, buf, sizeof(buf), QD_HEADER_OFF_L1_ENTRIES, QD_PLAN_SWITCH, err);
+}
+
+/* The first `keep` entries of the active table, in a new one of `nentries`. */
+static int move_l1(struct rep *r, uint64_t keep, uint64_t nentries, struct qd_err *err)
+{
+	uint64_t to, nbytes = keep * 8;
+	uint8_t *buf = malloc(nbytes ? nbytes : 1);
+	int rc = buf ? 0 : qd_err_nomem(err, "an L1 table");
+
+	if (rc == 0)
+		rc = qd_plan_alloc(r->plan, qd_div_up(nentries * 8, r->geom.cluster_size), &to, err);
+	if (rc == 0)
+		rc = qd_plan_read(r->plan, buf, nbytes, r->header.l1_off, err);
+	if (rc == 0)
+		rc = qd_plan_write(r->plan, buf, nbytes, to, QD_PLAN_NEW, err);
+	free(buf);
+	return rc ? rc : switch_l1(r, to, nentries, err);
+}
+
+/* The active table is not where the header says. */
+static int find_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	uint64_t off, needed = qd_geom_l1_entries(&r->geom, r->header.virtual_size);
+	int rc = rep_search_l1(r, r->header.l1_off, needed, &off, err);
+
+	if (rc)
+		return rc;
+	if (off == 0) {
+		r->refused = "the active L1 table is lost, and no other one was found in the file";
+		return 0;
+	}
+	rep_plan(r, QD_REPAIR_FOUND, f);
+	return switch_l1(r, off, needed, err);
+}
+
+/* Up to the last entry that the table needs: is there anything else than room for it? */
+static int has_room(struct rep *r, uint64_t entries, uint64_t needed, bool *ret_has, struct qd_err *err)
+{
+	uint64_t off = r->header.l1_off, entry = 0, used;
+	uint64_t now = qd_div_up(qd_max_u64(entries, 1) * 8, r->geom.cluster_size);
+	int rc = rep_looks_like_l1(r, off, needed, &used, err);
+
+	*ret_has = used != 0 || needed <= entries;
+	if (rc || *ret_has)
+		return rc;
+	*ret_has = entries != 0 && qd_div_up(needed * 8, r->geom.cluster_size) <= now;
+	for (uint64_t i = entries; rc == 0 && *ret_has && i < needed; i++) {
+		rc = qd_plan_get64(r->plan, off + i * 8, &entry, err);
+		*ret_has = entry == 0;
+	}
+	return rc;
+}
+
+static int fix_l1_size(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	uint64_t needed, entries = r->header.l1_entries;
+	uint32_t layer = f->place.layer;
+	bool has;
+	int rc;
+
+	if (layer) {
+		needed = layer <= r->nsnaps ?
+			 qd_geom_l1_entries(&r->geom, r->snaps[layer - 1].mapped_size) : MAX_L1_ENTRIES + 1;
+		if (needed > MAX_L1_ENTRIES)
+			return rep_remove_snapshot(r, f, layer - 1, err);
+		rep_plan(r, QD_REPAIR_SET, f);
+		return put_be32(r, r->snaps[layer - 1].entry_off + 8, (uint32_t)needed, QD_PLAN_DROP, err);
+	}
+	needed = qd_geom_l1_entries(&r->geom, r->header.virtual_size);
+	if (needed > MAX_L1_ENTRIES) {
+		r->refused = "the virtual disk is larger than any L1 table";
+		return 0;
+	}
+	rc = has_room(r, entries, needed, &has, err);
+	if (rc)
+		return rc;
+	if (entries == 0 && !has)
+		return find_l1(r, f, err);
+	rep_plan(r, QD_REPAIR_SET, f);
+	if (has)
+		return put_be32(r, QD_HEADER_OFF_L1_ENTRIES, (uint32_t)needed, QD_PLAN_DROP, err);
+	return move_l1(r, entries, needed, err);
+}
+
+/* A table that the end of the file cuts: what is left of it. */
+static int cut_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	uint64_t off = r->header.l1_off, keep, used;
+	int rc;
+
+	if (!qd_is_aligned(off, r->geom.cluster_size) || off >= r->file_size)
+		return find_l1(r, f, err);
+	keep = qd_min_u64(r->header.l1_entries, (r->file_size - off) / 8);
+	rc = rep_looks_like_l1(r, off, keep, &used, err);
+	if (rc)
+		return rc;
+	if (used == 0)
+		return find_l1(r, f, err);
+	rep_plan(r, QD_REPAIR_DROP, f);
+	return move_l1(r, keep, r->header.l1_entries, err);
+}
+
+/* ---- bitmaps ---- */
+
+/* Without its bit the extension is void, and with it everything that it names. */
+static int drop_bitmaps(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	rep_plan(r, QD_REPAIR_REMOVE, f);
+	return qd_plan_put64(r->plan, QD_HEADER_OFF_AUTOCLEAR, r->header.autoclear & ~QD_AUTOCLEAR_BITMAPS,
+			     QD_PLAN_DROP, err);
+}
+
+/* ---- overlaps ---- */
+
+static bool is_kind(const struct qd_finding *f, enum qd_struct_kind kind)
+{
+	return f->value[0] == kind || f->value[1] == kind;
+}
+
+/* R4, unless the other one is what is in the wrong place. */
+static int overlaps_refcounts(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	uint64_t used = 1;
+	int rc = 0;
+
+	if (is_kind(f, QD_STRUCT_L1)) {
+		rc = rep_looks_like_l1(r, r->header.l1_off, r->header.l1_entries, &used, err);
+		if (rc == 0 && used == 0)
+			return find_l1(r, f, err);
+	} else if (is_kind(f, QD_STRUCT_SNAPSHOT_TABLE)) {
+		return rep_find_snapshots(r, f, true, err);
+	} else if (is_kind(f, QD_STRUCT_SNAPSHOT_L1)) {
+		return rep_separate_snapshots(r, f, err);
+	}
+	if (rc == 0)
+		rep_rebuild(r, f);
+	return rc;
+}
+
+static int fix_overlap(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	if (is_kind(f, QD_STRUCT_REFTABLE) || is_kind(f, QD_STRUCT_REFBLOCK))
+		return overlaps_refcounts(r, f, err);
+	if (is_kind(f, QD_STRUCT_BITMAP_DIR) || is_kind(f, QD_STRUCT_BITMAP_TABLE) ||
+	    is_kind(f, QD_STRUCT_BITMAP_DATA))
+		return drop_bitmaps(r, f, err);
+	if (is_kind(f, QD_STRUCT_SNAPSHOT_TABLE))
+		return rep_find_snapshots(r, f, false, err);
+	if (is_kind(f, QD_STRUCT_SNAPSHOT_L1))
+		return rep_separate_snapshots(r, f, err);
+	if (is_kind(f, QD_STRUCT_L1))
+		return find_l1(r, f, err);
+	return 0;
+}
+
+int rep_fix_root(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	switch (f->type) {
+	case QD_F_OVERLAP:
+		return fix_overlap(r, f, err);
+	case QD_F_SNAPSHOT_COUNT ... QD_F_SNAPSHOT_EXTRA:
+		return rep_fix_snapshots(r, f, err);
+	case QD_F_BITMAP_EXTENSION ... QD_F_BITMAP_TABLE:
+		return drop_bitmaps(r, f, err);
+	case QD_F_BITMAP_TABLE_ENTRY:
+		return rep_fix_bitmap_entry(r, f, err);
+	case QD_F_L1_SIZE:
+		return fix_l1_size(r, f, err);
+	case QD_F_L1_UNALIGNED:
+	case QD_F_L1_PAST_END:
+		if (f->place.layer)
+			return rep_find_snapshot_l1(r, f, f->place.layer - 1, err);
+		return f->type == QD_F_L1_PAST_END ? cut_l1(r, f, err) : find_l1(r, f, err);
+	default:
+		rep_rebuild(r, f);
+		return 0;
+	}
+}

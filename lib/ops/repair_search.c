@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Finding what was lost: when the pointer to a table is broken, the table itself is
+ * mostly still there, in clusters that have a refcount and that nothing names any more.
+ *
+ * A cluster is taken for a table only if every entry of it makes sense; the one with the
+ * most entries wins, and of equals the first.
+ */
+#include "ops/repair_int.h"
+
+#include <stdlib.h>
+
+#include "format/snapshot.h"
+
+#define MAX_L2_LOOKS 256u	/* L2 tables looked into for one L1 table */
+#define MAX_CANDIDATES 65536u	/* leaked clusters looked at */
+
+bool rep_is_leaked(const struct rep *r, uint64_t cluster)
+{
+	size_t low = 0, high = r->nleaks;
+	uint64_t off = cluster << r->geom.cluster_bits;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		const struct qd_finding *f = &r->leaks[mid];
+
+		if (off < f->place.host_off)
+			high = mid;
+		else if (off >= f->place.host_off + (f->nitems << r->geom.cluster_bits))
+			low = mid + 1;
+		else
+			return true;
+	}
+	return false;
+}
+
+static bool in_file(const struct rep *r, uint64_t off, uint64_t nbytes)
+{
+	return qd_range_within(off, nbytes, qd_align_up(r->file_size, r->geom.cluster_size));
+}
+
+static bool entry_is_possible(const struct rep *r, uint64_t entry)
+{
+	uint64_t off = qd_entry_host_off(entry);
+
+	if (qd_l2_is_compressed(entry)) {
+		struct qd_compressed z = qd_l2_compressed(&r->geom, entry);
+
+		return !(entry & QD_COPIED) && in_file(r, z.host_off, 1);
+	}
+	return !(entry & QD_L2_RESERVED) && qd_is_aligned(off, r->geom.cluster_size) &&
+	       (off == 0 || in_file(r, off, 1));
+}
+
+/* Looks at a table; `orphans`: what it names must be leaked. */
+static int look_at_l2(struct rep *r, uint64_t off, bool orphans, bool *ret_does, uint64_t *ret_used,
+		      struct qd_err *err)
+{
+	uint8_t *buf = malloc(r->geom.cluster_size);
+	uint64_t used = 0, mapped = 0;
+	bool good = true;
+	int rc = buf ? qd_plan_read(r->plan, buf, r->geom.cluster_size, off, err) :
+		       qd_err_nomem(err, "an L2 table");
+
+	for (uint64_t i = 0; rc == 0 && good && i < r->geom.l2_entries; i++) {
+		uint64_t entry = qd_get_be64(buf + i * r->geom.l2_entry_size);
+		uint64_t host = qd_l2_is_compressed(entry) ? qd_l2_compressed(&r->geom, entry).host_off :
+							     qd_entry_host_off(entry);
+
+		used += entry != 0;
+		mapped += host != 0;
+		good = entry_is_possible(r, entry) &&
+		       (!orphans || host == 0 || rep_is_leaked(r, host >> r->geom.cluster_bits));
+	}
+	free(buf);
+	*ret_does = rc == 0 && good && (used == 0 || mapped != 0);
+	*ret_used = used;
+	return rc;
+}
+
+int rep_looks_like_l2(struct rep *r, uint64_t off, bool *ret_does, uint64_t *ret_used, struct qd_err *err)
+{
+	return look_at_l2(r, off, false, ret_does, ret_used, err);
+}
+
+int rep_search_l2(struct rep *r, uint64_t *ret_off, struct qd_err *err)
+{
+	uint64_t candidates = 0, found = 0, used;
+	bool does;
+
+	*ret_off = 0;
+	for (size_t i = 0; i < r->nleaks; i++) {
+		for (uint64_t k = 0; k < r->leaks[i].nitems && candidates++ < MAX_CANDIDATES; k++) {
+			uint64_t off = r->leaks[i].place.host_off + (k << r->geom.cluster_bits);
+			int rc = look_at_l2(r, off, true, &does, &used, err);
+
+			if (rc)
+				return rc;
+			if (!does || !used)
+				continue;
+			found++;
+			*ret_off = off;
+		}
+	}
+	if (found != 1 || candidates >= MAX_CANDIDATES)
+		*ret_off = 0;
+	return 0;
+}
+
+int rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_t *ret_used, struct qd_err *err)
+{
+	uint64_t used = 0, entries = 1, nbytes = nentries * 8;
+	unsigned looks = 0;
+	bool good = off != 0 && nentries && qd_is_aligned(off, r->geom.cluster_size) && in_file(r, off, nbytes);
+	uint8_t *buf;
+	int rc;
+
+	*ret_used = 0;
+	if (!good || nbytes > QD_MAX_L1_BYTES)
+		return 0;
+	buf = malloc(nbytes);
+	if (!buf)
+		return qd_err_nomem(err, "an L1 table");
+	rc = qd_plan_read(r->plan, buf, nbytes, off, err);
+	for (uint64_t i = 0; rc == 0 && good && i < nentries; i++) {
+		uint64_t entry = qd_get_be64(buf + i * 8), table = qd_entry_host_off(entry);
+
+		if (entry == 0)
+			continue;
+		good = !(entry & QD_L1_RESERVED) && table != 0 && table != off &&
+		       qd_is_aligned(table, r->geom.cluster_size) && in_file(r, table, r->geom.cluster_size);
+		if (good && looks++ < MAX_L2_LOOKS)
+			rc = rep_looks_like_l2(r, table, &good, &entries, err);
+		used += entries != 0;
+	}
+	free(buf);
+	if (rc == 0 && good)
+		*ret_used = used;
+	return rc;
+}
+
+int rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret_off, struct qd_err *err)
+{
+	uint64_t best = 0, used, candidates = 0;
+	int rc;
+
+	*ret_off = 0;
+	hint = qd_align_down(hint, r->geom.cluster_size);
+	rc = rep_looks_like_l1(r, hint, nentries, &best, err);
+	if (rc || best) {
+		*ret_off = best ? hint : 0;
+		return rc;
+	}
+	for (size_t i = 0; i < r->nleaks; i++) {
+		for (uint64_t k = 0; k < r->leaks[i].nitems && candidates++ < MAX_CANDIDATES; k++) {
+			uint64_t off = r->leaks[i].place.host_off + (k << r->geom.cluster_bits);
+
+			rc = rep_looks_like_l1(r, off, nentries, &used, err);
+			if (rc)
+				return rc;
+			if (used > best) {
+				best = used;
+				*ret_off = off;
+			}
+		}
+	}
+	return 0;
+}
+
+/* One entry; *ret_good says whether it can be one. */
+static int read_snapshot(struct rep *r, uint64_t off, struct rep_snapshot *s, bool *ret_good,
+			 struct qd_err *err)
+{
+	uint8_t buf[QD_SNAPSHOT_FIXED + 16];
+	uint64_t extra, size = 0, vm_state;
+	int rc = qd_plan_read(r->plan, buf, sizeof(buf), off, err);
+
+	if (rc)
+		return rc;
+	extra = qd_get_be32(buf + 36);
+	s->entry_off = off;
+	s->l1_off = qd_get_be64(buf);
+	s->l1_entries = qd_get_be32(buf + 8);
+	s->nbytes = QD_SNAPSHOT_FIXED + extra + qd_get_be16(buf + 12) + qd_get_be16(buf + 14);
+	*ret_good = extra <= QD_SNAPSHOT_MAX_EXTRA && in_file(r, off, s->nbytes) &&
+		    (s->l1_off || s->l1_entries || qd_get_be16(buf + 12));
+	s->nbytes = qd_align_up(s->nbytes, 8);
+	vm_state = extra >= 8 ? qd_get_be64(buf + 40) : qd_get_be32(buf + 32);
+	size = extra >= 16 ? qd_get_be64(buf + 48) : r->header.virtual_size;
+	if (!qd_add_u64(size, vm_state, &s->mapped_size))
+		s->mapped_size = UINT64_MAX;
+	return 0;
+}
+
+int rep_read_snapshots(struct rep *r, uint64_t off, uint32_t count, struct rep_snapshot *snaps,
+		       uint32_t *ret_count, struct qd_err *err)
+{
+	bool good = true;
+
+	*ret_count = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		struct rep_snapshot s;
+		int rc = read_snapshot(r, off, &s, &good, err);
+
+		if (rc)
+			return rc;
+		if (!good)
+			break;
+		if (snaps)
+			snaps[i] = s;
+		*ret_count = i + 1;
+		off += s.nbytes;
+	}
+	return 0;
+}
+
+/* Stricter than what a table that the header names has to be. */
+static int are_snapshots(struct rep *r, uint64_t off, uint32_t count, bool *ret_are, struct qd_err *err)
+{
+	*ret_are = off != 0 && count != 0;
+	for (uint32_t i = 0; *ret_are && i < count; i++) {
+		struct rep_snapshot s;
+		uint64_t needed;
+		int rc = read_snapshot(r, off, &s, ret_are, err);
+
+		if (rc)
+			return rc;
+		needed = qd_geom_l1_entries(&r->geom, s.mapped_size);
+		*ret_are = *ret_are && s.l1_off && qd_is_aligned(s.l1_off, r->geom.cluster_size) &&
+			   in_file(r, s.l1_off, (uint64_t)s.l1_entries * 8) && s.l1_entries >= needed;
+		off += s.nbytes;
+	}
+	return 0;
+}
+
+int rep_search_snapshots(struct rep *r, uint64_t hint, uint32_t count, uint64_t *ret_off, struct qd_err *err)
+{
+	uint64_t candidates = 0;
+	bool are;
+	int rc;
+
+	*ret_off = 0;
+	hint = qd_align_down(hint, r->geom.cluster_size);
+	if (in_file(r, hint, 1)) {
+		rc = are_snapshots(r, hint, count, &are, err);
+		if (rc || are) {
+			*ret_off = are ? hint : 0;
+			return rc;
+		}
+	}
+	for (size_t i = 0; i < r->nleaks; i++) {
+		for (uint64_t k = 0; k < r->leaks[i].nitems && candidates++ < MAX_CANDIDATES; k++) {
+			uint64_t off = r->leaks[i].place.host_off + (k << r->geom.cluster_bits);
+
+			rc = are_snapshots(r, off, count, &are, err);
+			if (rc || are) {
+				*ret_off = are ? off : 0;
+				return rc;
+			}
+		}
+	}
+	return 0;
+}

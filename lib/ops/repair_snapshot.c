@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A snapshot table is changed in place where that is one word; otherwise it is written
+ * anew and the header switched to it, count and offset in one write of 12 bytes:
+ *
+ *	header 60: count (4) | 64: offset (8)
+ */
+#include "ops/repair_snapshot.h"
+
+#include <stdlib.h>
+
+#include "format/bitmap.h"
+#include "format/snapshot.h"
+
+#define NOBODY UINT64_MAX
+
+static int switch_table(struct rep *r, uint32_t count, uint64_t off, enum qd_plan_step step,
+			struct qd_err *err)
+{
+	uint8_t buf[12];
+
+	qd_put_be32(buf, count);
+	qd_put_be64(buf + 4, off);
+	return qd_plan_write(r->plan, buf, sizeof(buf), QD_HEADER_OFF_SNAPSHOT_COUNT, step, err);
+}
+
+/* ---- writing the table anew ---- */
+
+static int copy_entry(struct rep *r, const struct rep_snapshot *s, uint64_t to, size_t *ret_nbytes,
+		      struct qd_err *err)
+{
+	struct qd_snapshot_entry e;
+	size_t nbytes = 0, room = (size_t)s->nbytes + QD_SNAPSHOT_MAX_EXTRA;
+	uint8_t *from = malloc(room), *out = calloc(1, room);
+	int rc = from && out ? 0 : qd_err_nomem(err, "the snapshot table");
+
+	if (rc == 0)
+		rc = qd_plan_read(r->plan, from, (size_t)s->nbytes, s->entry_off, err);
+	if (rc == 0)
+		rc = qd_snapshot_decode(from, (size_t)s->nbytes, r->header.virtual_size, &e, &nbytes, err);
+	if (rc == 0)
+		rc = qd_plan_write(r->plan, out, nbytes = qd_snapshot_encode(&e, out), to, QD_PLAN_NEW, err);
+	free(from);
+	free(out);
+	if (rc == 0)
+		*ret_nbytes = nbytes;
+	return rc;
+}
+
+/* All snapshots but number `without`. */
+static int rewrite_table(struct rep *r, uint64_t without, struct qd_err *err)
+{
+	uint64_t room = 0, off = 0, at;
+	uint32_t count = 0;
+	size_t nbytes;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < r->nsnaps; i++)
+		room += i == without ? 0 : r->snaps[i].nbytes + 24;
+	if (room)
+		rc = qd_plan_alloc(r->plan, qd_div_up(room, r->geom.cluster_size), &off, err);
+	at = off;
+	for (uint32_t i = 0; rc == 0 && i < r->nsnaps; i++) {
+		if (i == without)
+			continue;
+		rc = copy_entry(r, &r->snaps[i], at, &nbytes, err);
+		at += nbytes;
+		count++;
+	}
+	return rc ? rc : switch_table(r, count, off, QD_PLAN_SWITCH, err);
+}
+
+int rep_remove_snapshot(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
+{
+	rep_plan(r, QD_REPAIR_REMOVE, f);
+	return rewrite_table(r, number, err);
+}
+
+/* ---- the table ---- */
+
+/* Entries at off, up to max, whose L1 tables can be. */
+static int count_sound(struct rep *r, uint64_t off, uint32_t max, uint32_t *ret_count, struct qd_err *err)
+{
+	struct rep_snapshot *snaps = calloc(max ? max : 1, sizeof(*snaps));
+	uint32_t n = 0;
+	int rc = snaps ? 0 : qd_err_nomem(err, "the snapshot table");
+
+	*ret_count = 0;
+	if (rc == 0 && off && qd_is_aligned(off, r->geom.cluster_size))
+		rc = rep_read_snapshots(r, off, max, snaps, &n, err);
+	while (rc == 0 && *ret_count < n && snaps[*ret_count].l1_off &&
+	       qd_is_aligned(snaps[*ret_count].l1_off, r->geom.cluster_size) &&
+	       snaps[*ret_count].l1_off < r->file_size)
+		++*ret_count;
+	free(snaps);
+	return rc;
+}
+
+int rep_find_snapshots(struct rep *r, const struct qd_finding *f, bool believe, struct qd_err *err)
+{
+	uint32_t count = r->header.snapshot_count, sound;
+	uint64_t off = 0;
+	int rc = 0;
+
+	if (believe && count <= QD_MAX_SNAPSHOTS) {
+		rc = count_sound(r, r->header.snapshots_off, count, &sound, err);
+		if (rc)
+			return rc;
+		if (sound == count) {
+			rep_rebuild(r, f);
+			return 0;
+		}
+	}
+	if (count <= QD_MAX_SNAPSHOTS)
+		rc = rep_search_snapshots(r, r->header.snapshots_off, count, &off, err);
+	if (rc)
+		return rc;
+	if (off == r->header.snapshots_off)
+		off = 0;
+	rep_plan(r, off ? QD_REPAIR_FOUND : QD_REPAIR_REMOVE, f);
+	return switch_table(r, off ? count : 0, off, QD_PLAN_SWITCH, err);
+}
+
+/* The first entry that is broken: with another length of its extra data everything may fit. */
+static int fix_entry(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	static const uint32_t lengths[] = { 24, 16, 0 };
+	uint64_t off = f->value[0];
+	uint32_t left = (uint32_t)f->value[1], sound;
+	uint8_t was[4], is[4];
+	int rc = qd_plan_read(r->plan, was, sizeof(was), off + 36, err);
+
+	for (size_t i = 0; rc == 0 && i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		qd_put_be32(is, lengths[i]);
+		rc = qd_plan_write(r->plan, is, sizeof(is), off + 36, QD_PLAN_DROP, err);
+		if (rc == 0 && off % r->geom.cluster_size == 0)
+			rc = count_sound(r, off, left, &sound, err);
+		else
+			sound = 0;
+		if (rc == 0 && sound == left) {
+			rep_plan(r, QD_REPAIR_SET, f);
+			return 0;
+		}
+	}
+	if (rc == 0)
+		rc = qd_plan_write(r->plan, was, sizeof(was), off + 36, QD_PLAN_DROP, err);
+	if (rc)
+		return rc;
+	if (f->place.index == 0)
+		return rep_find_snapshots(r, f, false, err);
+	rep_plan(r, QD_REPAIR_REMOVE, f);
+	return switch_table(r, (uint32_t)f->place.index, r->header.snapshots_off, QD_PLAN_DROP, err);
+}
+
+int rep_fix_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	uint32_t sound;
+	int rc;
+
+	switch (f->type) {
+	case QD_F_SNAPSHOT_COUNT:
+		rc = count_sound(r, r->header.snapshots_off, QD_MAX_SNAPSHOTS, &sound, err);
+		if (rc)
+			return rc;
+		rep_plan(r, QD_REPAIR_SET, f);
+		return switch_table(r, sound, sound ? r->header.snapshots_off : 0, QD_PLAN_DROP, err);
+	case QD_F_SNAPSHOT_TABLE:
+		return rep_find_snapshots(r, f, false, err);
+	case QD_F_SNAPSHOT_ENTRY:
+		return fix_entry(r, f, err);
+	case QD_F_SNAPSHOT_EXTRA:
+		rep_plan(r, QD_REPAIR_SET, f);
+		return rewrite_table(r, NOBODY, err);
+	default:
+		return 0;
+	}
+}
+
+/* ---- L1 tables of snapshots ---- */
+
+int rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
+{
+	const struct rep_snapshot *s;
+	uint64_t off;
+	int rc;
+
+	if (number >= r->nsnaps)
+		return 0;
+	s = &r->snaps[number];
+	rc = rep_search_l1(r, s->l1_off, s->l1_entries, &off, err);
+	if (rc)
+		return rc;
+	if (off == 0 || off == s->l1_off)
+		return rep_remove_snapshot(r, f, number, err);
+	rep_plan(r, QD_REPAIR_FOUND, f);
+	return qd_plan_put64(r->plan, s->entry_off, off, QD_PLAN_SWITCH, err);
+}
+
+static int move_snapshot_l1(struct rep *r, const struct rep_snapshot *s, struct qd_err *err)
+{
+	uint64_t to, nbytes = (uint64_t)s->l1_entries * 8;
+	uint8_t *buf = malloc(nbytes ? nbytes : 1);
+	int rc = buf ? 0 : qd_err_nomem(err, "an L1 table");
+
+	if (rc == 0)
+		rc = qd_plan_alloc(r->plan, qd_div_up(nbytes, r->geom.cluster_size), &to, err);
+	if (rc == 0)
+		rc = qd_plan_read(r->plan, buf, nbytes, s->l1_off, err);
+	for (uint64_t i = 0; rc == 0 && i < s->l1_entries; i++)
+		qd_put_be64(buf + i * 8, qd_get_be64(buf + i * 8) & ~QD_COPIED);
+	if (rc == 0)
+		rc = qd_plan_write(r->plan, buf, nbytes, to, QD_PLAN_NEW, err);
+	free(buf);
+	return rc ? rc : qd_plan_put64(r->plan, s->entry_off, to, QD_PLAN_SWITCH, err);
+}
+
+static bool overlap(uint64_t a, uint64_t a_entries, uint64_t b, uint64_t b_entries, uint64_t cluster_size)
+{
+	return a < qd_align_up(b + b_entries * 8, cluster_size) &&
+	       b < qd_align_up(a + a_entries * 8, cluster_size);
+}
+
+/* Does something that comes before it claim the place of snapshot i's table? */
+static bool is_taken(const struct rep *r, uint32_t i)
+{
+	const struct rep_snapshot *s = &r->snaps[i];
+	uint64_t size = r->geom.cluster_size;
+
+	if (overlap(s->l1_off, s->l1_entries, r->header.l1_off, r->header.l1_entries, size) ||
+	    s->l1_off < size)
+		return true;
+	for (uint32_t k = 0; k < i; k++)
+		if (overlap(s->l1_off, s->l1_entries, r->snaps[k].l1_off, r->snaps[k].l1_entries, size))
+			return true;
+	return false;
+}
+
+int rep_separate_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	uint64_t used, off;
+	int rc;
+
+	for (uint32_t i = 0; i < r->nsnaps; i++) {
+		const struct rep_snapshot *s = &r->snaps[i];
+
+		rc = rep_looks_like_l1(r, s->l1_off, s->l1_entries, &used, err);
+		if (rc)
+			return rc;
+		if (used == 0 && s->l1_entries)
+			return rep_find_snapshot_l1(r, f, i, err);
+		if (!is_taken(r, i))
+			continue;
+		/* Its own table may be there still, with nobody to name it. */
+		rc = rep_search_l1(r, 0, s->l1_entries, &off, err);
+		if (rc)
+			return rc;
+		rep_plan(r, off ? QD_REPAIR_FOUND : QD_REPAIR_COPY, f);
+		return off ? qd_plan_put64(r->plan, s->entry_off, off, QD_PLAN_SWITCH, err) :
+			     move_snapshot_l1(r, s, err);
+	}
+	rep_rebuild(r, f);
+	return 0;
+}
+
+/* ---- bitmaps ---- */
+
+/* The directory's entry with that number says where the table is. */
+static int bitmap_table(struct rep *r, uint32_t number, uint64_t *ret_off, struct qd_err *err)
+{
+	size_t cluster_size = (size_t)r->geom.cluster_size, pos = r->header.header_length;
+	uint8_t *buf = malloc(cluster_size), head[24];
+	struct qd_bitmap_ext b = { .count = 0 };
+	struct qd_header_ext ext;
+	int rc = buf ? 0 : qd_err_nomem(err, "the header");
+
+	*ret_off = 0;
+	if (rc == 0)
+		rc = qd_plan_read(r->plan, buf, cluster_size, 0, err);
+	while (rc == 0 && b.count == 0 && qd_header_ext_next(buf, cluster_size, &pos, &ext, NULL) > 0)
+		if (ext.type == QD_EXT_BITMAPS)
+			rc = qd_bitmap_ext_decode(ext.data, ext.nbytes, &b, err);
+	free(buf);
+	for (uint64_t off = b.dir_off, i = 0; rc == 0 && i <= number && i < b.count; i++) {
+		rc = qd_plan_read(r->plan, head, sizeof(head), off, err);
+		if (rc == 0 && i == number)
+			*ret_off = qd_get_be64(head);
+		off += qd_align_up(24u + qd_get_be16(head + 18) + qd_get_be32(head + 20), 8);
+	}
+	return rc;
+}
+
+int rep_fix_bitmap_entry(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+{
+	uint64_t table;
+	int rc = bitmap_table(r, f->place.layer, &table, err);
+
+	if (rc || table == 0)
+		return rc;
+	rep_plan(r, QD_REPAIR_SET, f);
+	return qd_plan_put64(r->plan, table + f->place.index * 8, QD_BITMAP_ENTRY_ONES, QD_PLAN_DROP, err);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Repairing the snapshot table and what snapshots say of their L1 tables.
+ */
+#ifndef QD_OPS_REPAIR_SNAPSHOT_H
+#define QD_OPS_REPAIR_SNAPSHOT_H
+
+#include "ops/repair_int.h"
+
+/* Findings about the table and its entries. */
+int rep_fix_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+
+/* The table is not where the header says: searched for, or given up.  believe: unless its content is one. */
+int rep_find_snapshots(struct rep *r, const struct qd_finding *f, bool believe, struct qd_err *err);
+
+int rep_remove_snapshot(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err);
+int rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err);
+
+/* Snapshots' L1 tables that lie where something else does move to places of their own. */
+int rep_separate_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+
+/* A bitmap whose content is not known any more is all ones: everything is dirty. */
+int rep_fix_bitmap_entry(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+
+#endif
