@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # map gives the entries of qemu-img map, for every kind of image.
-. "$(dirname "$0")/lib.sh"
-. "$_top/tests/cli/kinds.sh"
+. "$(dirname "$0")/kinds.sh"
 
 # agrees IMAGE [OPTION]...
 agrees() {

@@ -1,20 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # stats counts what an independent walker counts, and what qemu-img check says.
-. "$(dirname "$0")/lib.sh"
-. "$_top/tests/cli/kinds.sh"
+. "$(dirname "$0")/kinds.sh"
 
 # agrees IMAGE
 agrees() {
 	local image=$1 status=0
 	ok "$QDEDUP" stats --output=json "$image" >j
-	python3 "$_top/tests/cli/qcow2walk.py" "$image" >walk
+	python3 "$WALKER" "$image" >walk
 	# 3 is leaks, 2 what QEMU leaves of a COPIED flag: the counts are there all the same
-	"$QIMG" check --output=json "$image" >check 2>/dev/null || status=$?
+	"$QIMG" check --output=json "$image" >theirs 2>/dev/null || status=$?
 	[ "$status" -eq 0 ] || [ "$status" -eq 3 ] || die "qemu-img check $image: $status"
 	python3 - "$image" <<-'END' || die "stats of $image differ"
 	import json, sys
-	s, c = json.load(open("j")), json.load(open("check"))
+	s, c = json.load(open("j")), json.load(open("theirs"))
 	w = {k: int(v) for k, v in (line.split() for line in open("walk"))}
 	g = s["guest-clusters"]
 	want = {
@@ -101,5 +100,5 @@ is '[40960, 20480, 20480]' "$(json j '[d["references"], d["data-clusters"], d["p
 # an encrypted image needs no key, and its header is metadata
 make_luks luks
 ok "$QDEDUP" stats --output=json luks >j
-is "$(python3 "$_top/tests/cli/qcow2walk.py" --get metadata luks)" "$(json j 'd["metadata-clusters"]')"
+is "$(python3 "$WALKER" --get metadata luks)" "$(json j 'd["metadata-clusters"]')"
 is 0 "$(json j 'd["leaked-clusters"]')"

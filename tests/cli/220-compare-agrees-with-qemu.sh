@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # compare says what qemu-img compare says of every pair of images: verdict, exit status, first offset.
-. "$(dirname "$0")/lib.sh"
-. "$_top/tests/cli/kinds.sh"
+. "$(dirname "$0")/kinds.sh"
 
 # agrees A B [OPTION]...
 agrees() {

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # compare exits 0, 1 or 2, says why, and nothing with -q.
-. "$(dirname "$0")/lib.sh"
-. "$_top/tests/cli/kinds.sh"
+. "$(dirname "$0")/kinds.sh"
 
 mkdata a.raw 1M 1 random
 cp a.raw b.raw

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # measure gives qemu-img's numbers for every kind of source and target.
-. "$(dirname "$0")/lib.sh"
-. "$_top/tests/cli/kinds.sh"
+. "$(dirname "$0")/kinds.sh"
 
 # agrees OPTION...: both fail, or both say the same
 agrees() {

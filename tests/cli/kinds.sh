@@ -5,6 +5,11 @@
 # their names are then in the array KINDS (raw ones end in .raw).  Their guests have 3 MiB
 # of data, zeros and nothing in places that differ from kind to kind; chains and external
 # data files lie beside them.
+
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# shellcheck disable=SC2034,SC2154  # for the tests; lib.sh
+WALKER=$_top/tests/cli/qcow2walk.py
 KINDS=()
 
 # fill IMAGE: data, zeros and holes; the same calls for every format
