@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Free clusters are found by looking at the refcounts, from the lowest that can be free
+ * on: the file stays as short as it can.  Blocks come and go through the cache.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "format/entry.h"
+#include "space/alloc_int.h"
+#include "space/refcount.h"
+
+#define REPAIR_HINT "qdedup check tells more"
+
+static int check_entry(const struct qd_alloc *a, uint64_t index, struct qd_err *err)
+{
+	uint64_t entry = a->table[index], off = entry & QD_REFTABLE_OFFSET_MASK;
+	uint64_t cluster_size = a->image.geom->cluster_size;
+
+	if ((entry & ~QD_REFTABLE_OFFSET_MASK) || !qd_is_aligned(off, cluster_size) ||
+	    !qd_range_within(off, cluster_size, a->end * cluster_size))
+		return qd_err_set(err, QD_E_CORRUPT, "refcount table entry %" PRIu64 ": 0x%" PRIx64
+				  " has reserved bits, is unaligned or lies past the end of the file; " REPAIR_HINT,
+				  index, entry);
+	return qd_extents_add(a->image.guard, off / cluster_size, 1, QD_STRUCT_REFBLOCK, (uint32_t)index, err);
+}
+
+static int load_table(struct qd_alloc *a, struct qd_err *err)
+{
+	uint64_t nbytes = a->table_clusters * a->image.geom->cluster_size;
+	int rc;
+
+	if (nbytes > QD_MAX_REFTABLE_BYTES || !qd_is_aligned(a->table_off, a->image.geom->cluster_size) ||
+	    !qd_range_within(a->table_off, nbytes, a->image.file_size))
+		return qd_err_set(err, QD_E_CORRUPT, "the refcount table (0x%" PRIx64 " bytes at 0x%" PRIx64
+				  ") is too large, unaligned or lies past the end of the file; " REPAIR_HINT,
+				  nbytes, a->table_off);
+	a->table = malloc(nbytes);
+	if (!a->table)
+		return qd_err_nomem(err, "the refcount table");
+	rc = qd_queue_read(a->image.queue, a->table, nbytes, a->table_off, err);
+	if (rc)
+		return rc;
+	a->nentries = nbytes / 8;
+	for (uint64_t i = 0; rc == 0 && i < a->nentries; i++) {
+		a->table[i] = qd_get_be64((const uint8_t *)&a->table[i]);
+		if (a->table[i])
+			rc = check_entry(a, i, err);
+	}
+	if (rc == 0)
+		rc = qd_extents_add(a->image.guard, a->table_off >> a->image.geom->cluster_bits, a->table_clusters,
+				    QD_STRUCT_REFTABLE, 0, err);
+	return rc;
+}
+
+int qd_alloc_open(const struct qd_alloc_image *image, struct qd_alloc **ret_alloc, struct qd_err *err)
+{
+	struct qd_alloc *a = calloc(1, sizeof(*a));
+	int rc;
+
+	if (!a)
+		return qd_err_nomem(err, "the cluster allocator");
+	a->image = *image;
+	a->table_off = image->reftable_off;
+	a->table_clusters = image->reftable_clusters;
+	a->end = qd_div_up(image->file_size, image->geom->cluster_size);
+	rc = load_table(a, err);
+	if (rc) {
+		qd_alloc_free(a);
+		return rc;
+	}
+	qd_extents_sort(image->guard);
+	*ret_alloc = a;
+	return 0;
+}
+
+void qd_alloc_free(struct qd_alloc *a)
+{
+	if (!a)
+		return;
+	free(a->table);
+	free(a->released);
+	free(a);
+}
+
+uint64_t qd_alloc_pending(const struct qd_alloc *a)
+{
+	return a->nreleased;
+}
+
+uint64_t qd_alloc_end(const struct qd_alloc *a)
+{
+	return a->end << a->image.geom->cluster_bits;
+}
+
+/* ---- counts ---- */
+
+/* *ret_block is NULL where there is no block: all its counts are 0. */
+static int get_block(struct qd_alloc *a, uint64_t index, uint8_t **ret_block, struct qd_err *err)
+{
+	*ret_block = NULL;
+	if (index >= a->nentries || !a->table[index])
+		return 0;
+	return qd_cache_get(a->image.cache, QD_CACHE_REFBLOCK, a->table[index], ret_block, err);
+}
+
+int qd_alloc_count(struct qd_alloc *a, uint64_t cluster, uint64_t *ret_count, struct qd_err *err)
+{
+	const struct qd_geom *g = a->image.geom;
+	uint8_t *block;
+	int rc = get_block(a, cluster / g->block_entries, &block, err);
+
+	if (rc == 0)
+		*ret_count = block ? qd_refcount_get(block, g->refcount_order, cluster % g->block_entries) : 0;
+	return rc;
+}
+
+int alloc_set_count(struct qd_alloc *a, uint64_t cluster, uint64_t count, struct qd_err *err)
+{
+	const struct qd_geom *g = a->image.geom;
+	uint8_t *block;
+	int rc = get_block(a, cluster / g->block_entries, &block, err);
+
+	if (rc)
+		return rc;
+	qd_refcount_set(block, g->refcount_order, cluster % g->block_entries, count);
+	qd_cache_touch(a->image.cache);
+	return 0;
+}
+
+/* ---- claiming ---- */
+
+static bool still_there(const struct qd_alloc *a, const struct qd_extent *e)
+{
+	if (e->kind == QD_STRUCT_REFBLOCK)
+		return a->table[e->id] >> a->image.geom->cluster_bits == e->first;
+	if (e->kind == QD_STRUCT_REFTABLE)
+		return a->table_off >> a->image.geom->cluster_bits == e->first;
+	return !a->image.still || a->image.still(a->image.ctx, e);
+}
+
+int qd_alloc_guard(const struct qd_alloc *a, uint64_t cluster, struct qd_err *err)
+{
+	const struct qd_extent *e = qd_extents_find(a->image.guard, cluster);
+
+	if (!e || !still_there(a, e))
+		return 0;
+	return qd_err_set(err, QD_E_CORRUPT,
+			  "the cluster at 0x%" PRIx64 " is about to be overwritten, but holds the %s; " REPAIR_HINT,
+			  cluster << a->image.geom->cluster_bits, qd_struct_name(e->kind));
+}
+
+/* The first free cluster of block number `index` that is not below `from`; false when it is full. */
+static bool find_in_block(const struct qd_geom *g, const uint8_t *block, uint64_t from, uint64_t *ret_index)
+{
+	for (uint64_t i = from; i < g->block_entries; i++)
+		if (qd_refcount_get(block, g->refcount_order, i) == 0) {
+			*ret_index = i;
+			return true;
+		}
+	return false;
+}
+
+static int find_free(struct qd_alloc *a, uint64_t *ret_cluster, struct qd_err *err)
+{
+	const struct qd_geom *g = a->image.geom;
+
+	for (;;) {
+		uint64_t index = a->hint / g->block_entries, in_block;
+		uint8_t *block;
+		int rc = 0;
+
+		if (index >= a->nentries)
+			rc = alloc_grow_table(a, err);
+		else if (!a->table[index])
+			rc = alloc_add_block(a, index, err);
+		if (rc == 0)
+			rc = get_block(a, index, &block, err);
+		if (rc)
+			return rc;
+		if (find_in_block(g, block, a->hint % g->block_entries, &in_block)) {
+			*ret_cluster = index * g->block_entries + in_block;
+			return 0;
+		}
+		a->hint = (index + 1) * g->block_entries;
+	}
+}
+
+int qd_alloc_claim(struct qd_alloc *a, uint64_t *ret_cluster, struct qd_err *err)
+{
+	uint64_t cluster;
+	int rc = find_free(a, &cluster, err);
+
+	if (rc)
+		return rc;
+	if (cluster > QD_OFFSET_MASK >> a->image.geom->cluster_bits)
+		return qd_err_set(err, QD_E_UNSUPPORTED, "the image file is as large as the format allows");
+	rc = qd_alloc_guard(a, cluster, err);
+	if (rc == 0)
+		rc = alloc_set_count(a, cluster, 1, err);
+	if (rc)
+		return rc;
+	a->hint = cluster + 1;
+	a->end = qd_max_u64(a->end, cluster + 1);
+	*ret_cluster = cluster;
+	return 0;
+}
+
+/* ---- releasing ---- */
+
+int qd_alloc_release(struct qd_alloc *a, uint64_t cluster, struct qd_err *err)
+{
+	if (a->nreleased == a->capacity) {
+		uint64_t capacity = a->capacity ? a->capacity * 2 : 256;
+		uint64_t *released = realloc(a->released, capacity * sizeof(*released));
+
+		if (!released)
+			return qd_err_nomem(err, "the list of freed clusters");
+		a->released = released;
+		a->capacity = capacity;
+	}
+	qd_cache_drop(a->image.cache, cluster << a->image.geom->cluster_bits);
+	a->released[a->nreleased++] = cluster;
+	return 0;
+}
+
+static int compare_clusters(const void *pa, const void *pb)
+{
+	const uint64_t *a = pa, *b = pb;
+
+	return *a < *b ? -1 : *a > *b;
+}
+
+/* Takes one reference away; *ret_free: that was the last. */
+static int drop_reference(struct qd_alloc *a, uint64_t cluster, bool *ret_free, struct qd_err *err)
+{
+	uint64_t count;
+	int rc = qd_alloc_count(a, cluster, &count, err);
+
+	if (rc)
+		return rc;
+	if (count == 0)
+		return qd_err_set(err, QD_E_CORRUPT,
+				  "the cluster at 0x%" PRIx64 " was in use, but its refcount is 0; " REPAIR_HINT,
+				  cluster << a->image.geom->cluster_bits);
+	*ret_free = count == 1;
+	return alloc_set_count(a, cluster, count - 1, err);
+}
+
+static int punch(struct qd_alloc *a, uint64_t first, uint64_t end, struct qd_err *err)
+{
+	uint32_t bits = a->image.geom->cluster_bits;
+
+	if (first == end)
+		return 0;
+	a->hint = qd_min_u64(a->hint, first);
+	qd_queue_wrote_data(a->image.queue);
+	return qd_io_punch(a->image.io, first << bits, (end - first) << bits, err);
+}
+
+int qd_alloc_settle(struct qd_alloc *a, struct qd_err *err)
+{
+	uint64_t first = 0, end = 0;	/* a run of clusters that became free */
+	int rc = 0;
+
+	if (a->nreleased)
+		qsort(a->released, a->nreleased, sizeof(*a->released), compare_clusters);
+	for (uint64_t i = 0; rc == 0 && i < a->nreleased; i++) {
+		uint64_t cluster = a->released[i];
+		bool is_free = false;
+
+		rc = drop_reference(a, cluster, &is_free, err);
+		if (rc || !is_free)
+			continue;
+		if (cluster != end) {
+			rc = punch(a, first, end, err);
+			first = cluster;
+		}
+		end = cluster + 1;
+	}
+	a->nreleased = 0;
+	return rc ? rc : punch(a, first, end, err);
+}
+
+/* ---- writing ---- */
+
+static int write_table_entries(struct qd_alloc *a, struct qd_err *err)
+{
+	for (uint64_t i = a->dirty_first; i < a->dirty_end; i++) {
+		uint8_t entry[8];
+		int rc;
+
+		qd_put_be64(entry, a->table[i]);
+		rc = qd_queue_write(a->image.queue, entry, sizeof(entry), a->table_off + i * 8, err);
+		if (rc)
+			return rc;
+	}
+	a->dirty_first = a->dirty_end = 0;
+	return 0;
+}
+
+int qd_alloc_write(struct qd_alloc *a, struct qd_err *err)
+{
+	int rc = qd_cache_write(a->image.cache, QD_CACHE_REFBLOCK, err);
+
+	if (rc == 0)
+		rc = qd_queue_barrier(a->image.queue, err);
+	if (rc == 0)
+		rc = write_table_entries(a, err);
+	if (rc == 0)
+		rc = qd_queue_barrier(a->image.queue, err);
+	return rc;
+}

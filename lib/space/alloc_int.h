@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What alloc.c and alloc_grow.c share. */
+#ifndef QD_SPACE_ALLOC_INT_H
+#define QD_SPACE_ALLOC_INT_H
+
+#include "space/alloc.h"
+
+struct qd_alloc {
+	struct qd_alloc_image image;
+	uint64_t *table;		/* refcount table, host-endian */
+	uint64_t nentries;		/* all that its clusters hold */
+	uint64_t table_off;
+	uint64_t table_clusters;
+	uint64_t dirty_first;		/* table entries to be written: [dirty_first, dirty_end) */
+	uint64_t dirty_end;
+	uint64_t hint;			/* no cluster below is free */
+	uint64_t end;			/* clusters */
+	uint64_t *released;
+	uint64_t nreleased;
+	uint64_t capacity;
+};
+
+/* The block that counts the cluster exists. */
+int alloc_set_count(struct qd_alloc *a, uint64_t cluster, uint64_t count, struct qd_err *err);
+
+/* Makes the block number `index`, which the table has room for, at the first cluster that it counts. */
+int alloc_add_block(struct qd_alloc *a, uint64_t index, struct qd_err *err);
+
+/* Moves the table to a larger place behind everything it covers now, and all of it to the disk. */
+int alloc_grow_table(struct qd_alloc *a, struct qd_err *err);
+
+#endif
