@@ -19,6 +19,7 @@ static const struct cmd commands[] = {
 	{ "compare", "do two images hold the same disk?", cmd_compare, CMD_JSON, 2 },
 	{ "create", "make an empty image", cmd_create, CMD_WRITES, 1 },
 	{ "info", "what an image says about itself", cmd_info, CMD_JSON, 1 },
+	{ "io", "read and write parts of a disk, for scripts and tests", cmd_io, CMD_WRITES, 1 },
 	{ "map", "where the parts of a disk lie", cmd_map, CMD_JSON, 1 },
 	{ "measure", "how large a new image will be", cmd_measure, CMD_JSON, 1 },
 	{ "stats", "what is shared, saved, leaked and scattered in images", cmd_stats, CMD_JSON, 1 },
