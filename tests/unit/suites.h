@@ -14,6 +14,7 @@
 	X(codec) \
 	X(counts) \
 	X(digest) \
+	X(disk) \
 	X(entry) \
 	X(err) \
 	X(header) \
