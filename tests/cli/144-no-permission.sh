@@ -33,7 +33,7 @@ is '' "$(ls open)" "files in open"
 is in.raw "$(ls closed)" "files in closed"
 
 # a backing file that may not be read is named, not only the image
-qemu-img create -q -f qcow2 -b secret.raw -F raw over.qcow2 1M
+qemu-img create -q -f qcow2 -u -b secret.raw -F raw over.qcow2 1M
 chmod 644 over.qcow2
 fails 1 as "$QDEDUP" convert over.qcow2 open/out.qcow2
 says secret.raw 'ermission denied'

@@ -30,6 +30,17 @@ for signal in INT:130 TERM:143 HUP:129; do
 done
 [ -s run.out ] || die "an interruption without a word"
 
+# nothing can be done about SIGKILL, but the target is the old one or none
+before=$(sha256sum old.*)
+for target in new.qcow2 old.qcow2 new.raw old.raw; do
+	hold run "$QDEDUP" convert - $target
+	feed run in.raw
+	kill -KILL "${_held_pid[run]}"
+	release run 2>/dev/null || true
+	is "$before" "$(sha256sum old.*)" "old targets after SIGKILL"
+	! ls new.* 2>/dev/null || die "a target after SIGKILL"
+done
+
 # in the middle of a file, as soon as there is progress to speak of
 for signal in INT:130 TERM:143; do
 	for c in '' '-c --compress-level=9'; do
