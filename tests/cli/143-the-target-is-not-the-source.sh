@@ -44,3 +44,16 @@ refused -B mid.qcow2 -F qcow2 top.qcow2 mid.qcow2
 refused -B mid.qcow2 -F qcow2 other.raw mid.qcow2
 refused -O qcow2 -B hard.raw -F raw other.raw base.raw
 refused -B top.qcow2 -F qcow2 other.raw mid.qcow2
+
+# nor is the data file of the new image any of them, or the new image itself
+data_file() {
+	fails 1 "$QDEDUP" convert --no-dedup -o "data_file=$1" "${@:2}" other.raw new.qcow2
+	says "$(basename "$1")"
+	is "$before" "$(sha256sum ./*.*)" "files after convert -o data_file=$*"
+}
+data_file other.raw
+data_file mid.qcow2 -U -B top.qcow2 -F qcow2
+for name in new.qcow2 ./new.qcow2 sub/../new.qcow2 "$PWD/new.qcow2"; do
+	data_file "$name"
+	says itself
+done
