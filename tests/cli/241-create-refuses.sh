@@ -41,10 +41,13 @@ refused 'nodir' nodir/new 1M
 refused 'vmdk' -f vmdk new 1M
 
 # in use
-"$QIO" -c 'write 0 64k' -c 'sleep 5000' base >/dev/null &
+mkfifo to-qemu
+"$QIO" base <to-qemu >said 2>&1 &
 at_exit "kill $!; wait $!"
-for ((i = 0; i < 50; i++)); do
-	"$QIMG" info base >/dev/null 2>&1 || break
+exec 9>to-qemu
+echo 'write 0 64k' >&9
+for ((i = 0; i < 200; i++)); do
+	! grep -q wrote said || break
 	sleep 0.1
 done
 fails 1 "$QDEDUP" create base 1M
