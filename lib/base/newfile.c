@@ -307,6 +307,14 @@ struct qd_io *qd_newfile_io(struct qd_newfile *nf)
 	return nf->io;
 }
 
+bool qd_newfile_same(const struct qd_newfile *a, const struct qd_newfile *b)
+{
+	struct stat sa, sb;
+
+	return strcmp(a->name, b->name) == 0 && fstat(a->dir_fd, &sa) == 0 && fstat(b->dir_fd, &sb) == 0 &&
+	       sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
+
 /* Mode and, as far as we may, owner and group of the file that is replaced. */
 static int copy_attributes(struct qd_newfile *nf, struct qd_err *err)
 {

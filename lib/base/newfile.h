@@ -31,6 +31,9 @@ int qd_newfile_open_named(const char *path, enum qd_cache_mode cache, struct qd_
 /* The file's io, owned by the newfile. */
 struct qd_io *qd_newfile_io(struct qd_newfile *nf);
 
+/* True when both would get the same name in the same directory, however their paths are written. */
+bool qd_newfile_same(const struct qd_newfile *a, const struct qd_newfile *b);
+
 /*
  * Frees nf in every case; on failure nothing has appeared under the name, unless the
  * very last step failed, the flush of the directory: the message says so.

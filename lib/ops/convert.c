@@ -170,19 +170,25 @@ static int open_target(const struct qd_convert_opts *o, struct target *t, struct
 
 static int open_data_file(const struct qd_convert *c, struct target *t, struct qd_err *err)
 {
-	const char *name = c->layout->data_file;
+	const char *name = c->layout->data_file, *what = NULL;
 	char *path = NULL;
 	int r;
 
 	if (!name)
 		return 0;
 	r = qd_disk_resolve_name(c->opts->target, name, "data file", &path, err);
-	if (!r && c->src->disk && qd_disk_uses_path(c->src->disk, path)) {
-		qd_err_set(err, QD_E_INVALID, "the data file is (part of) the source");
+	if (!r && c->src->disk && qd_disk_uses_path(c->src->disk, path))
+		what = "(part of) the source";
+	else if (!r && c->src->backing && qd_disk_uses_path(c->src->backing, path))
+		what = "(part of) the backing file";
+	else if (!r)
+		r = qd_newfile_open(path, c->opts->target_cache, &t->data_nf, err);
+	if (!r && !what && t->nf && qd_newfile_same(t->nf, t->data_nf))
+		what = "the target itself";
+	if (what) {
+		qd_err_set(err, QD_E_INVALID, "the data file is %s", what);
 		r = qd_err_file(err, QD_E_INVALID, path);
 	}
-	if (!r)
-		r = qd_newfile_open(path, c->opts->target_cache, &t->data_nf, err);
 	free(path);
 	return r;
 }

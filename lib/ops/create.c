@@ -132,10 +132,12 @@ static int open_data_file(struct creation *c, struct qd_err *err)
 	if (!c->layout.data_file)
 		return 0;
 	r = qd_disk_resolve_name(c->opts->path, c->layout.data_file, "data file", &path, err);
-	if (!r && (!strcmp(path, c->opts->path) || (c->backing && qd_disk_uses_path(c->backing, path))))
-		r = qd_err_set(err, QD_E_INVALID, "data file \"%s\" is the image itself or part of its backing chain", path);
+	if (!r && c->backing && qd_disk_uses_path(c->backing, path))
+		r = qd_err_set(err, QD_E_INVALID, "data file \"%s\" is part of the image's backing chain", path);
 	if (!r)
 		r = qd_newfile_open(path, c->opts->cache, &c->data_file, err);
+	if (!r && qd_newfile_same(c->file, c->data_file))
+		r = qd_err_set(err, QD_E_INVALID, "data file \"%s\" is the image itself", path);
 	free(path);
 	return r;
 }

@@ -311,6 +311,29 @@ static void a_relative_name_is_in_the_working_directory(void)
 	scratch_close(&s);
 }
 
+static void the_same_name_is_recognised(void)
+{
+	static const struct {
+		const char *name;
+		bool same;
+	} rows[] = { { "out", true }, { "./out", true }, { "sub/../out", true }, { "link", true }, { "out2", false },
+		     { "sub/out", false } };
+	struct qd_newfile *nf, *other;
+	struct scratch s;
+
+	scratch_open(&s);
+	CU_ASSERT_EQUAL(mkdir(scratch_path(&s, "sub"), 0777), 0);
+	CU_ASSERT_EQUAL(symlink("out", scratch_path(&s, "link")), 0);
+	nf = must_open(qd_newfile_open, scratch_path(&s, "out"));
+	for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		other = must_open(qd_newfile_open, scratch_path(&s, rows[i].name));
+		CU_ASSERT_EQUAL(qd_newfile_same(nf, other), rows[i].same);
+		qd_newfile_abort(other);
+	}
+	qd_newfile_abort(nf);
+	scratch_close(&s);
+}
+
 CU_ErrorCode suite_newfile(void)
 {
 	static const struct qd_test tests[] = {
@@ -326,6 +349,7 @@ CU_ErrorCode suite_newfile(void)
 		QD_TEST(a_link_is_followed_even_into_nothing),
 		QD_TEST(the_temporary_name_is_cut_between_characters),
 		QD_TEST(awkward_names_work),
+		QD_TEST(the_same_name_is_recognised),
 		QD_TEST(a_relative_name_is_in_the_working_directory),
 	};
 
