@@ -20,10 +20,20 @@ trap 'rm -rf "$work"' EXIT
 	seq 1 7000 | head -c 32768
 } >"$work/raw"
 
+# 6 KiB for the variants whose clusters are small: the smaller an input, the further a fuzzer gets.
+{
+	yes 'the same line' | head -c 1536
+	head -c 1024 /dev/zero
+	seq 1 7000 | head -c 3584
+} >"$work/small"
+
 make() {
 	local name=$1
 	shift
 	qemu-img convert -q -f raw -O qcow2 "$@" "$work/raw" "$work/$name.qcow2"
+	case "$*" in
+	*=512*) qemu-img convert -q -f raw -O qcow2 "$@" "$work/small" "$work/small-$name.qcow2" ;;
+	esac
 }
 
 make v2 -o compat=0.10,cluster_size=512
@@ -34,11 +44,19 @@ make refcount1 -o cluster_size=512,refcount_bits=1
 make refcount64 -o cluster_size=512,refcount_bits=64,lazy_refcounts=on
 make extended_l2 -o cluster_size=16k,extended_l2=on
 make snapshot -o cluster_size=512
-qemu-img snapshot -c first "$work/snapshot.qcow2"
-qemu-img snapshot -c 'a second one' "$work/snapshot.qcow2"
 make bitmap -o cluster_size=512
-qemu-img bitmap --add -g 4096 "$work/bitmap.qcow2" dirty
-qemu-img bitmap --add --disable -g 512 "$work/bitmap.qcow2" frozen
+for size in '' small-; do
+	qemu-img snapshot -c first "$work/${size}snapshot.qcow2"
+	qemu-img snapshot -c 'a second one' "$work/${size}snapshot.qcow2"
+	qemu-img bitmap --add -g 4096 "$work/${size}bitmap.qcow2" dirty
+	qemu-img bitmap --add -g 512 "$work/${size}bitmap.qcow2" frozen
+	qemu-io -c 'write -P 7 1k 3k' "$work/${size}bitmap.qcow2" >"$work/log"
+	qemu-img bitmap --disable "$work/${size}bitmap.qcow2" frozen
+done
+# Enough dirty bits to fill a cluster of them.
+qemu-img create -q -f qcow2 -o cluster_size=512 "$work/ones.qcow2" 5M
+qemu-img bitmap --add -g 512 "$work/ones.qcow2" all
+qemu-io -c 'discard 0 5M' "$work/ones.qcow2" >"$work/log"
 qemu-img create -q -u -f qcow2 -o cluster_size=512 -b base.raw -F raw "$work/backing.qcow2" 64k
 qemu-img create -q -f qcow2 "$work/feature_names.qcow2" 64k
 
