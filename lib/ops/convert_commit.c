@@ -67,7 +67,10 @@ static int store_new(struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_cv_c
 {
 	int r = store(w, j, cl, err);
 
-	if (!r && w->digests)
+	/* The index cannot number what lies past 128 PiB (of 2M clusters): that is shared with nobody. */
+	if (r || cl->guest > QD_INDEX_VALUE_MAX)
+		return r;
+	if (w->digests)
 		r = qd_records_put(w->digests, cl->guest, cl->digest, err);
 	if (r)
 		return r;

@@ -34,3 +34,19 @@ soon qemu-img compare -q over.qcow2 flat.qcow2
 fails 1 timeout $((3 * slower)) "$QDEDUP" convert -o cluster_size=512 in.raw none.qcow2
 says 'larger clusters'
 [ ! -e none.qcow2 ] || die "a refused conversion left an output"
+
+# The largest disk a qcow2 can hold: what lies past what the index can number is stored all the same.
+qemu-img create -q -f qcow2 -o cluster_size=2M huge.qcow2 1E
+for at in 0 $(((1 << 60) - (9 << 21))) $(((1 << 60) - (8 << 21))); do
+	qemu-io -c "write -P 0x66 $at 2M" huge.qcow2 >/dev/null
+done
+for options in '' '-c --trust-hash'; do
+	rm -f far.qcow2
+	# shellcheck disable=SC2086
+	ok "$QDEDUP" convert -t unsafe $options -o cluster_size=2M huge.qcow2 far.qcow2
+	check_clean -q far.qcow2
+	is "1 3" "$(walk --fresh --get data --get references far.qcow2 | xargs)" "data clusters and references"
+	qemu-io -r -c "read -P 0x66 $(((1 << 60) - (8 << 21))) 2M" far.qcow2 >/dev/null || die "content at the end"
+done
+fails 1 "$QDEDUP" convert huge.qcow2 none.qcow2
+says 'larger clusters'
