@@ -257,6 +257,7 @@ static int run_stdin(struct io *io, struct qd_err *err)
 		}
 		line[strcspn(line, "\n")] = '\0';
 		rc = run_line(io, line, err);
+		fflush(stdout);		/* for who waits for the answer before the next command */
 	}
 	free(line);
 	return rc;
