@@ -85,6 +85,7 @@ CMD_SRC := $(sort $(wildcard cmd/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/*.c tests/crash/recorder.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_COMMON := $(filter-out tests/fuzz/driver.c,$(filter-out $(FUZZ_SRC),$(sort $(wildcard tests/fuzz/*.c))))
+CRASH_SRC := $(sort $(wildcard tests/crash/*.c))
 TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
 HEADERS := $(sort $(wildcard lib/*/*.h))
 MAN := $(sort $(wildcard man/*.1 man/*.5))
@@ -92,6 +93,7 @@ obj = $(patsubst %.c,$B/%.o,$1)
 
 UNIT := $(if $(UNIT_SRC),$B/tests/unit/unit)
 FUZZ_DRIVERS := $(if $(wildcard tests/fuzz/driver.c),$(patsubst tests/fuzz/%.c,$B/fuzz/%,$(FUZZ_SRC)))
+CRASH := $(patsubst tests/crash/%.c,$B/crash/%,$(filter tests/crash/crash_%,$(CRASH_SRC)))
 FUZZERS := $(patsubst tests/fuzz/%.c,$B/libfuzzer/%,$(FUZZ_SRC))
 TOOLS := $(patsubst tests/tools/%.c,build/tools/%,$(TOOL_SRC))
 SONAME := libqdedup.so.$(SOVERSION)
@@ -167,6 +169,12 @@ $B/tests/unit/unit: $(call obj,$(UNIT_SRC)) $B/libqdedup.a $B/unit.list
 	$(say) "  LD      $@"
 	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) $(CUNIT_LIBS) $(LIBS)
 
+$B/tests/crash/%.o: QD_CPPFLAGS += -Itests/crash
+$B/crash/%: $B/tests/crash/%.o $(call obj,$(filter-out tests/crash/crash_%,$(CRASH_SRC))) $B/libqdedup.a
+	@mkdir -p $(@D)
+	$(say) "  LD      $@"
+	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) $(LIBS)
+
 $B/fuzz/%: $B/tests/fuzz/%.o $B/tests/fuzz/driver.o $(call obj,$(FUZZ_COMMON)) $B/libqdedup.a
 	@mkdir -p $(@D)
 	$(say) "  LD      $@"
@@ -183,7 +191,7 @@ build/tools/%: tests/tools/%.c
 	$(say) "  CC      $<"
 	$(Q)$(CC) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(CPPFLAGS) $(QD_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(UNIT_SRC) $(wildcard tests/fuzz/*.c)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(UNIT_SRC) $(wildcard tests/fuzz/*.c) $(CRASH_SRC)))
 
 # Convenient names at the top for what a user runs.
 qdedup: $B/qdedup
@@ -200,7 +208,8 @@ libqdedup.so: $B/$(SONAME)
 again = $(MAKE) --no-print-directory
 # Build on all processors unless the caller gave a -j of his own.
 parallel = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(NPROC))
-runner = QDEDUP=$(CURDIR)/$(QDEDUP_UNDER_TEST) QD_LIB=$B/libqdedup.a tests/run.sh -j $(JOBS)
+runner = QDEDUP=$(CURDIR)/$(QDEDUP_UNDER_TEST) QD_LIB=$B/libqdedup.a QD_CRASH=$(CURDIR)/$B/crash \
+	tests/run.sh -j $(JOBS)
 QDEDUP_UNDER_TEST = $B/qdedup
 RUN_UNIT = $(if $(UNIT),-u $(UNIT_UNDER_TEST))
 UNIT_UNDER_TEST = $B/tests/unit/unit
@@ -217,7 +226,7 @@ demo:
 	@$(again) $(parallel) all
 	@QDEDUP=$(CURDIR)/qdedup tests/demo.sh
 
-check-build: all $B/libqdedup.a $(UNIT) $(FUZZ_DRIVERS) $(TOOLS)
+check-build: all $B/libqdedup.a $(UNIT) $(FUZZ_DRIVERS) $(CRASH) $(TOOLS)
 
 check-all check-suite:
 	@$(again) $(parallel) check-build
@@ -228,7 +237,7 @@ check-unit:
 	@$(runner) $(RUN_UNIT)
 
 check-cli:
-	@$(again) $(parallel) $B/qdedup $(TOOLS)
+	@$(again) $(parallel) $B/qdedup $(CRASH) $(TOOLS)
 	@$(runner) $(T)
 
 check-fuzz:

@@ -220,15 +220,22 @@ static bool overlap(uint64_t a, uint64_t a_entries, uint64_t b, uint64_t b_entri
 	       b < qd_align_up(a + a_entries * 8, cluster_size);
 }
 
-/* Does something that comes before it claim the place of snapshot i's table? */
+/* Does the active table, or the header, claim the place of snapshot i's? */
+static bool is_foreign(const struct rep *r, uint32_t i)
+{
+	const struct rep_snapshot *s = &r->snaps[i];
+	uint64_t size = r->geom.cluster_size;
+
+	return s->l1_off < size ||
+	       overlap(s->l1_off, s->l1_entries, r->header.l1_off, r->header.l1_entries, size);
+}
+
+/* Likewise the table of a snapshot before it. */
 static bool is_taken(const struct rep *r, uint32_t i)
 {
 	const struct rep_snapshot *s = &r->snaps[i];
 	uint64_t size = r->geom.cluster_size;
 
-	if (overlap(s->l1_off, s->l1_entries, r->header.l1_off, r->header.l1_entries, size) ||
-	    s->l1_off < size)
-		return true;
 	for (uint32_t k = 0; k < i; k++)
 		if (overlap(s->l1_off, s->l1_entries, r->snaps[k].l1_off, r->snaps[k].l1_entries, size))
 			return true;
@@ -237,8 +244,9 @@ static bool is_taken(const struct rep *r, uint32_t i)
 
 int rep_separate_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
-	uint64_t used, off;
-	int rc;
+	uint64_t used, off = 0;
+	bool foreign;
+	int rc = 0;
 
 	for (uint32_t i = 0; i < r->nsnaps; i++) {
 		const struct rep_snapshot *s = &r->snaps[i];
@@ -248,10 +256,15 @@ int rep_separate_snapshots(struct rep *r, const struct qd_finding *f, struct qd_
 			return rc;
 		if (used == 0 && s->l1_entries)
 			return rep_find_snapshot_l1(r, f, i, err);
-		if (!is_taken(r, i))
+		foreign = is_foreign(r, i);
+		if (!foreign && !is_taken(r, i))
 			continue;
-		/* Its own table may be there still, with nobody to name it. */
-		rc = rep_search_l1(r, 0, s->l1_entries, &off, err);
+		/*
+		 * Its own table may be there still, with nobody to name it.  But which of two
+		 * snapshots it would belong to is not known: they go on reading the same.
+		 */
+		if (foreign)
+			rc = rep_search_l1(r, 0, s->l1_entries, &off, err);
 		if (rc)
 			return rc;
 		rep_plan(r, off ? QD_REPAIR_FOUND : QD_REPAIR_COPY, f);

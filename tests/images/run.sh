@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# run.sh VARIANT [CASE...]: damage cases, each on one kind of image.
+# run.sh [-k DIR] VARIANT [CASE...]: damage cases, each on one kind of image.
+#
+# Each is checked, repaired and checked again, and qemu-img checks it too; what the guest
+# reads in any layer is as before the damage, but for ranges that the repair reported as
+# lost (layers.py).  With -k the damaged images are only put into DIR.
 #
 # A case is a directory here:
 #
@@ -10,6 +14,9 @@
 #	               directory; mostly calls of `damage` (tests/tools/damage.c)
 #	expect.check   "status N" and the kinds of findings, one per line, notes left out;
 #	               expect.check.VARIANT, if there is one, counts instead
+#	expect.repair  "status N", what is left after the repair, and the actions taken, one
+#	               per line; expect.repair.VARIANT likewise.  Where N is not 0 nothing may
+#	               be written.
 #	variants       the variants it is for, if not all of them
 #
 # Variants: 64k 4k v2 rb1 rb64 extl2 snap.  Each image has four L1 entries, the last one
@@ -19,6 +26,11 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../cli/lib.sh"
 
+keep=''
+if [ "${1-}" = -k ]; then
+	keep=$2
+	shift 2
+fi
 variant=${1:?which variant}
 shift
 cluster=65536 span=$((512 << 20)) options=''
@@ -58,36 +70,65 @@ found() {
 }
 
 # QD_ACCEPT=1: what is found now becomes what is expected; git diff shows whether it should
+# accept DIR WHAT: WHAT is expect.check or expect.repair, the file `got` what was found
 accept() {
-	if [ "$variant" = 64k ] || [ ! -e "$1/expect.check" ] || [ "$(cat "$1/variants" 2>/dev/null)" = "$variant" ]; then
-		expect=$1/expect.check
-	else
-		expect=$1/expect.check.$variant
+	local expect=$1/$2
+	if [ "$variant" != 64k ] && [ -e "$expect" ] && [ "$(cat "$1/variants" 2>/dev/null)" != "$variant" ]; then
+		expect=$expect.$variant
 	fi
 	cp got "$expect"
-	[ "$expect" = "$1/expect.check" ] || ! cmp -s "$1/expect.check" "$expect" || rm "$expect"
-	[ -e "$expect" ] || expect=$1/expect.check
+	[ "$expect" = "$1/$2" ] || ! cmp -s "$1/$2" "$expect" || rm "$expect"
+}
+
+# expected DIR WHAT: got is as expected, or it says how not
+expected() {
+	local expect=$1/$2
+	[ -z "${QD_ACCEPT-}" ] || accept "$1" "$2"
+	[ ! -e "$expect.$variant" ] || expect=$expect.$variant
+	{ head -n 1 "$expect"; tail -n +2 "$expect" | sort; } | diff - got >differ || {
+		echo "FAILED $(basename "$1") ($(cat "$1/name")): $2: expected (<), found (>):"
+		cat differ
+		return 1
+	}
+}
+
+# What the repair did and left, as expect.repair has it, in `got`; false when it cannot be right.
+repaired() {
+	local status=0
+	timeout 60 "$QDEDUP" check --repair --output=json -v --memory=64M img >repair.json 2>repair.err || status=$?
+	echo "status $status" >got
+	[ "$status" -ne 0 ] || {
+		"$_python" "$here/layers.py" base.qcow2 damaged img repair.json >actions || return 1
+		cat actions >>got
+		[ "$(found img)" = "status 0" ] || { cat check.out check.err; return 1; }
+		timeout 60 qemu-img check -q -f qcow2 img || return 1
+		! grep -E '"(dirty|corrupt)": true' repair.json
+		return
+	}
+	cmp damaged img
 }
 
 run_case() {
-	local dir=$here/$1 expect
+	local dir=$here/$1
 	img=$PWD/img
-	expect=$dir/expect.check
-	[ ! -e "$expect.$variant" ] || expect=$expect.$variant
 	[ ! -e "$dir/variants" ] || grep -qw -- "$variant" "$dir/variants" || return 0
 	cp --sparse=always base.qcow2 img
 	(. "$dir/recipe") >recipe.out 2>&1 || {
 		echo "FAILED $1: the recipe does not work: $(cat recipe.out)"
 		return 1
 	}
-	found img >got
-	[ -z "${QD_ACCEPT-}" ] || accept "$dir"
-	if ! { head -n 1 "$expect"; tail -n +2 "$expect" | sort; } | diff - got >differ; then
-		echo "FAILED $1 ($(cat "$dir/name")): expected (<), found (>):"
-		cat differ check.out check.err
-		return 1
-	fi
 	ran=$((ran + 1))
+	[ -z "$keep" ] || { cp --sparse=always img "$keep/$1.$variant"; return 0; }
+	found img >got
+	expected "$dir" expect.check || { cat check.out check.err; return 1; }
+	cp --sparse=always img damaged
+	repaired >problems 2>&1 || {
+		echo "FAILED $1 ($(cat "$dir/name")): the repair:"
+		cat problems repair.err repair.json
+		return 1
+	}
+	sed -i '/^$/d' got
+	expected "$dir" expect.repair || { cat repair.json repair.err; return 1; }
 }
 
 make_base

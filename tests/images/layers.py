@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""layers.py SOUND DAMAGED REPAIRED REPORT
+
+Compares what a guest reads in every layer of a repaired image with the image as it was
+before it was damaged.  REPORT is what `check --repair --output=json -v` printed.  A
+cluster may differ only where
+
+  - the repaired image gives what the damaged one gave (the damage was such that nobody
+    can know better), or
+  - the report names its range, and it reads as zeros now;
+
+a layer may be missing only if the report says that something was removed.  Prints the
+actions of the report, each once, one per line.  Written from the qcow2 specification.
+"""
+import json
+import struct
+import sys
+
+OFFSET = 0x00FFFFFFFFFFFE00
+INVALID = object()
+
+
+class Image:
+    def __init__(self, path):
+        with open(path, "rb") as f:
+            self.data = f.read()
+        d = self.data
+        self.version, = struct.unpack_from(">I", d, 4)
+        self.bits, = struct.unpack_from(">I", d, 20)
+        l1_entries, l1_off = struct.unpack_from(">IQ", d, 36)
+        count, off = struct.unpack_from(">IQ", d, 60)
+        self.cs = 1 << self.bits
+        self.ext = self.version >= 3 and struct.unpack_from(">Q", d, 72)[0] & 16
+        self.step = 16 if self.ext else 8
+        self.per_table = self.cs // self.step
+        self.layers = {"active": self.layer(l1_off, l1_entries)}
+        for _ in range(count):
+            if off + 40 > len(d):
+                break
+            l1_off, l1_entries, id_len, name_len = struct.unpack_from(">QIHH", d, off)
+            extra, = struct.unpack_from(">I", d, off + 36)
+            name = d[off + 40 + extra:off + 40 + extra + id_len]
+            self.layers[name] = self.layer(l1_off, l1_entries)
+            off = (off + 40 + extra + id_len + name_len + 7) & ~7
+
+    def layer(self, l1_off, entries):
+        """guest cluster -> bytes, INVALID, or not there (zeros); None: no such table"""
+        clusters = {}
+        if l1_off % self.cs or l1_off == 0 or entries > 1 << 20 or l1_off + entries * 8 > len(self.data):
+            return None
+        for i, entry in enumerate(struct.unpack_from(f">{entries}Q", self.data, l1_off)):
+            table = entry & OFFSET
+            if entry and (table == 0 or table % self.cs or table + self.cs > len(self.data) or
+                          entry & 0x7F000000000001FF):
+                clusters[-1 - i] = INVALID
+            elif entry:
+                self.table(clusters, i * self.per_table, table)
+        return clusters
+
+    def table(self, clusters, first, off):
+        words = struct.unpack_from(f">{self.cs // 8}Q", self.data, off)
+        for k in range(self.per_table):
+            entry = words[k * self.step // 8]
+            bitmap = words[k * 2 + 1] if self.ext else 0
+            if entry or bitmap:
+                value = self.cluster(entry, bitmap)
+                if value is not None:
+                    clusters[first + k] = value
+
+    def cluster(self, entry, bitmap):
+        if entry >> 62 & 1:
+            shift = 62 - (self.bits - 8)
+            off = entry & ((1 << shift) - 1)
+            n = (((entry & ((1 << 62) - 1)) >> shift) + 1) * 512 - off % 512
+            if off >= len(self.data) or entry >> 63 or bitmap:
+                return INVALID
+            return self.data[off:off + n].ljust(n, b"\0")
+        off = entry & OFFSET
+        if off % self.cs or off >= len(self.data) or entry & 0x3F000000000001FE or bitmap >> 32 & bitmap:
+            return INVALID
+        if (off == 0 and bitmap & 0xFFFFFFFF) or (entry & 1 and (self.ext or self.version < 3)):
+            return INVALID
+        if off == 0 or (entry & 1 and not self.ext):
+            return None
+        data = self.data[off:off + self.cs].ljust(self.cs, b"\0")
+        return struct.pack(">Q", bitmap) + data if data.strip(b"\0") else None
+
+    def get(self, layer, cluster):
+        clusters = self.layers.get(layer)
+        if clusters is None:
+            return INVALID
+        if -1 - cluster // self.per_table in clusters:
+            return INVALID
+        return clusters.get(cluster)
+
+
+def reported(report, image):
+    ranges = []
+    for r in report.get("repairs", []):
+        if "guest-offset" in r:
+            first = r["guest-offset"] >> image.bits
+            n = image.per_table if r["type"].startswith(("l1-", "l2-garbage")) else r["count"]
+            ranges.append((first, first + n))
+    return ranges
+
+
+def main(paths, report_path):
+    sound, damaged, repaired = (Image(p) for p in paths)
+    with open(report_path) as f:
+        report = json.load(f)
+    ranges = reported(report, sound)
+    actions = sorted({r["action"] for r in report.get("repairs", [])})
+    bad = 0
+    for layer, clusters in sound.layers.items():
+        if layer not in repaired.layers and "removed" not in actions and layer in damaged.layers:
+            print(f"layer {layer} is gone", file=sys.stderr)
+            bad += 1
+        if layer not in repaired.layers:
+            continue
+        for k in sorted(set(clusters) | set(repaired.layers[layer] or {})):
+            is_now = repaired.get(layer, k)
+            if is_now == sound.get(layer, k):
+                continue
+            was = damaged.get(layer, k)
+            if was is not INVALID and is_now == was:
+                continue
+            if is_now is None and any(a <= k < b for a, b in ranges):
+                continue
+            print(f"layer {layer}: guest cluster {k:#x} is not what it was", file=sys.stderr)
+            bad += 1
+    print("\n".join(actions))
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:4], sys.argv[4]))
