@@ -28,6 +28,7 @@ struct qd_batch {
 	struct qd_segment segments[QD_BATCH_SEGMENTS];
 	unsigned nsegments;
 	size_t nbytes;
+	uint64_t disk_size;		/* guest bytes there are; of a stream: as far as it was read for this batch */
 	uint64_t progress;		/* guest bytes passed since the batch before */
 	uint8_t *buf;			/* capacity of the source's batch_nbytes; aligned for direct I/O */
 	struct qd_reader *reader;	/* NULL for a stream */

@@ -67,9 +67,9 @@ static int pass_gap(struct writer *w, uint64_t upto, struct qd_err *err)
 }
 
 /* Bytes of a segment that belong to the disk (the last unit may reach past its end). */
-static size_t inside(const struct writer *w, const struct qd_segment *s)
+static size_t inside(const struct qd_batch *b, const struct qd_segment *s)
 {
-	return (size_t)qd_min_u64(s->nbytes, w->c->src->virtual_size - s->guest_off);
+	return (size_t)qd_min_u64(s->nbytes, b->disk_size - s->guest_off);
 }
 
 static int commit(void *ctx, void *job, struct qd_err *err)
@@ -83,8 +83,8 @@ static int commit(void *ctx, void *job, struct qd_err *err)
 
 		r = pass_gap(w, s->guest_off, err);
 		if (!r && w->stream)
-			r = qd_io_write(w->c->io, b->buf + s->buf_off, inside(w, s), s->guest_off, err);
-		w->done = s->guest_off + inside(w, s);
+			r = qd_io_write(w->c->io, b->buf + s->buf_off, inside(b, s), s->guest_off, err);
+		w->done = s->guest_off + inside(b, s);
 	}
 	return r;
 }
@@ -129,7 +129,7 @@ static int finish(void *ctx, void *job, struct qd_err *err)
 	for (unsigned i = 0; !r && !w->stream && i < b->nsegments; i++) {
 		const struct qd_segment *s = &b->segments[i];
 
-		r = write_segment(w, b->buf + s->buf_off, inside(w, s), s->guest_off, err);
+		r = write_segment(w, b->buf + s->buf_off, inside(b, s), s->guest_off, err);
 	}
 	return r ? r : qd_progress_add(w->c->progress, b->progress, err);
 }

@@ -182,10 +182,14 @@ static int next_of_disk(struct qd_source *src, struct qd_batch *b, struct qd_err
 
 int qd_source_next(struct qd_source *src, struct qd_batch *b, struct qd_err *err)
 {
+	int r;
+
 	b->nsegments = 0;
 	b->nbytes = 0;
 	b->progress = 0;
-	return src->stream ? next_of_stream(src, b, err) : next_of_disk(src, b, err);
+	r = src->stream ? next_of_stream(src, b, err) : next_of_disk(src, b, err);
+	b->disk_size = src->virtual_size;
+	return r;
 }
 
 int qd_batch_read(struct qd_batch *b, const struct qd_source *src, struct qd_err *err)
