@@ -10,6 +10,7 @@
 
 #define QD_SUITES(X) \
 	X(bitmap) \
+	X(build) \
 	X(bytes) \
 	X(codec) \
 	X(counts) \
