@@ -22,6 +22,7 @@
 #include "dedup/index.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -210,6 +211,9 @@ static int spill(struct qd_index *ix, struct qd_err *err)
 		b->slots = MAX_SLOTS;
 	}
 	ix->slot_nbytes = 2 * bucket_nbytes(MAX_SLOTS);
+#ifdef __GLIBC__
+	malloc_trim(0);		/* thousands of small blocks: they would stay resident otherwise */
+#endif
 	return r;
 }
 

@@ -130,7 +130,7 @@ static int init_build(struct qd_cv_writer *w, struct qd_err *err)
 	qd_layout_to_build(l, &bo);
 	bo.pin = !o->no_dedup && !o->no_pin;
 	bo.max_share = o->max_share;
-	bo.memory = w->c->memory / 4;
+	bo.memory = w->c->memory / 8;
 	r = qd_build_new(w->c->io, size, &bo, &w->build, err);
 	if (r)
 		return r;
@@ -149,7 +149,7 @@ static int init_dedup(struct qd_cv_writer *w, struct qd_err *err)
 	if (o->no_dedup)
 		return 0;
 	w->digest = qd_digest_find(o->hash ? o->hash : QD_DIGEST_DEFAULT);
-	r = qd_index_new(w->c->memory / 2, o->tmpdir, &w->index, err);
+	r = qd_index_new(w->c->memory / 8 * 3, o->tmpdir, &w->index, err);
 	if (!r && o->trust_hash)
 		r = qd_records_new(w->digest->nbytes, w->c->memory / 8, o->tmpdir, &w->digests, err);
 	return r;
