@@ -9,9 +9,11 @@
 #include <CUnit/CUnit.h>
 
 #define QD_SUITES(X) \
+	X(alloc) \
 	X(bitmap) \
 	X(build) \
 	X(bytes) \
+	X(cache) \
 	X(codec) \
 	X(counts) \
 	X(digest) \
