@@ -228,6 +228,10 @@ static int convert(struct qd_convert_opts *c, const struct options *o)
 		report_note(c->source, "%" PRIu32 " persistent %s not copied%s", result.bitmaps_left,
 			    result.bitmaps_left == 1 ? "bitmap was" : "bitmaps were",
 			    c->bitmaps ? "" : "; see --bitmaps");
+	if (result.bitmaps_stale && !o->quiet)
+		report_note(c->source, "%" PRIu32 " persistent %s out of date and dropped: something wrote the image"
+			    " without keeping bitmaps", result.bitmaps_stale,
+			    result.bitmaps_stale == 1 ? "bitmap is" : "bitmaps are");
 	if (o->json)
 		return print_json(&result);
 	if (!o->quiet && strcmp(c->target, "-") != 0)

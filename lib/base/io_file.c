@@ -427,3 +427,17 @@ bool qd_io_is_path(struct qd_io *io, const char *path)
 
 	return stat_io(io, &si) && stat(path, &sp) == 0 && same_inode(&si, &sp);
 }
+
+bool qd_path_exists(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0;
+}
+
+bool qd_path_same(const char *a, const char *b)
+{
+	struct stat sa, sb;
+
+	return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}

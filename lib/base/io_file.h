@@ -67,6 +67,12 @@ int qd_io_file_wrap(int fd, const char *name, enum qd_cache_mode cache, bool wri
 /* True when both are files on this machine and are the same file (device and inode). */
 bool qd_io_same_file(struct qd_io *a, struct qd_io *b);
 
+/* True when there is something of that name (following links). */
+bool qd_path_exists(const char *path);
+
+/* True when both names lead to the same thing. */
+bool qd_path_same(const char *a, const char *b);
+
 /* True when io is the file that path names (following links); false also when there is none. */
 bool qd_io_is_path(struct qd_io *io, const char *path);
 

@@ -35,6 +35,17 @@ uint32_t qd_bitmaps_count(const struct qd_image *img)
 	return qd_bitmaps_directory(img, &ext, NULL) ? 0 : ext.count;
 }
 
+uint32_t qd_bitmaps_stale(const struct qd_image *img)
+{
+	const struct qd_ext_copy *copy = qd_image_find_ext(img, QD_EXT_BITMAPS);
+	struct qd_bitmap_ext ext = { 0 };
+
+	if (!copy || (img->header.autoclear & QD_AUTOCLEAR_BITMAPS) ||
+	    qd_bitmap_ext_decode(copy->data, copy->nbytes, &ext, NULL))
+		return 0;
+	return ext.count;
+}
+
 int qd_bitmaps_directory(const struct qd_image *img, struct qd_bitmap_ext *ret_ext, struct qd_err *err)
 {
 	const struct qd_ext_copy *copy = qd_image_find_ext(img, QD_EXT_BITMAPS);

@@ -27,6 +27,12 @@ struct qd_bitmap {
 /* How many there are, by the header alone; 0 also when the extension is damaged. */
 uint32_t qd_bitmaps_count(const struct qd_image *img);
 
+/*
+ * How many there are that say nothing any more: the autoclear bit is gone, so somebody
+ * wrote the image without keeping them.
+ */
+uint32_t qd_bitmaps_stale(const struct qd_image *img);
+
 /* The extension, valid and within the file; ret_ext->count is 0 when there are no bitmaps. */
 int qd_bitmaps_directory(const struct qd_image *img, struct qd_bitmap_ext *ret_ext, struct qd_err *err);
 

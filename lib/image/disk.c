@@ -15,6 +15,7 @@
 
 #define MAX_CHAIN_DEPTH 200u
 #define DEFAULT_MAP_CACHE (32u << 20)
+#define FIRST_LOOK (256u << 10)		/* bytes of a chain asked for first */
 /* Data runs at least this long are worth asking the host whether they are holes of its own. */
 #define HOST_HOLE_MIN 65536u
 
@@ -86,6 +87,35 @@ static int decide_format(struct qd_io *io, const char *format, bool *ret_qcow2, 
 	return r;
 }
 
+/*
+ * QEMU looks for a relative data file in its current directory, people expect it beside
+ * the image: either place will do, two different files will not.
+ */
+static int find_data_file(struct qd_disk *d, struct qd_err *err)
+{
+	const char *name = d->img->data_file_name;
+	char *here = NULL;
+	int r = qd_disk_resolve_name(d->path, name, "data file", &d->data_path, err);
+
+	if (r || name[0] == '/')
+		return r;
+	r = qd_disk_resolve_name("", name, "data file", &here, err);
+	if (r)
+		return r;
+	if (!qd_path_exists(here) || qd_path_same(here, d->data_path)) {
+		free(here);
+	} else if (!qd_path_exists(d->data_path)) {
+		free(d->data_path);
+		d->data_path = here;
+	} else {
+		r = qd_err_set(err, QD_E_INVALID, "data file \"%s\" is both beside the image (\"%s\") and in the current"
+			       " directory: move one of them away",
+			       name, d->data_path);
+		free(here);
+	}
+	return r;
+}
+
 static int open_data_file(struct qd_disk *d, const struct qd_disk_opts *opts, struct qd_err *err)
 {
 	struct qd_file_opts fo = { .cache = opts->cache, .no_lock = opts->no_lock };
@@ -96,7 +126,7 @@ static int open_data_file(struct qd_disk *d, const struct qd_disk_opts *opts, st
 		return qd_err_set(err, QD_E_CORRUPT, "the image has an external data file but does not name it");
 	if (opts->untrusted)
 		return refuse_untrusted("data file", d->img->data_file_name, err);
-	r = qd_disk_resolve_name(d->path, d->img->data_file_name, "data file", &d->data_path, err);
+	r = find_data_file(d, err);
 	if (!r)
 		r = qd_io_file_open(d->data_path, &fo, &d->data_io, err);
 	if (!r)
@@ -354,10 +384,11 @@ static enum qd_run_kind run_kind(enum qd_map_kind kind)
 	}
 }
 
-int qd_disk_next(const struct qd_disk *d, uint64_t guest_off, uint64_t max_nbytes,
-		 struct qd_disk_run *ret_run, struct qd_err *err)
+/* The run at guest_off as far as it reaches within nbytes: one look at each layer until one decides. */
+static int look(const struct qd_disk *d, uint64_t guest_off, uint64_t nbytes, struct qd_disk_run *ret_run,
+		struct qd_err *err)
 {
-	struct qd_disk_run run = { .guest_off = guest_off, .nbytes = max_nbytes };
+	struct qd_disk_run run = { .guest_off = guest_off, .nbytes = nbytes };
 	struct qd_map_run m = { 0 };
 	int r;
 
@@ -384,6 +415,42 @@ int qd_disk_next(const struct qd_disk *d, uint64_t guest_off, uint64_t max_nbyte
 	return 0;
 }
 
+static bool joins(const struct qd_disk_run *run, const struct qd_disk_run *next)
+{
+	if (next->kind != run->kind || next->layer != run->layer || run->kind == QD_RUN_COMPRESSED)
+		return false;
+	if (!run->host_off || !next->host_off)
+		return run->kind != QD_RUN_DATA && run->host_off == next->host_off;
+	return next->host_off == run->host_off + run->nbytes;
+}
+
+/*
+ * A long run of one layer is in vain where a deeper one cuts it short.  So a chain is asked for
+ * little first, and for as much again as long as the run goes on: the time depends on the length
+ * of the run that is found, not on what lies behind it.
+ */
+int qd_disk_next(const struct qd_disk *d, uint64_t guest_off, uint64_t max_nbytes,
+		 struct qd_disk_run *ret_run, struct qd_err *err)
+{
+	uint64_t max = qd_min_u64(max_nbytes, d->virtual_size - guest_off);
+	uint64_t asked = d->backing ? qd_min_u64(max, FIRST_LOOK) : max;
+	struct qd_disk_run run, next;
+	int r = look(d, guest_off, asked, &run, err);
+
+	while (!r && run.nbytes == asked && asked < max) {
+		uint64_t more = qd_min_u64(asked, max - asked);
+
+		r = look(d, guest_off + asked, more, &next, err);
+		if (r || !joins(&run, &next))
+			break;
+		run.nbytes += next.nbytes;
+		asked += more;
+	}
+	if (!r)
+		*ret_run = run;
+	return r;
+}
+
 /* Cuts what the host itself knows to be a hole off the front of a data run; may leave nothing. */
 static int skip_host_hole(struct qd_disk_run *run, struct qd_err *err)
 {
@@ -408,17 +475,19 @@ static int skip_host_hole(struct qd_disk_run *run, struct qd_err *err)
 int qd_disk_next_data(const struct qd_disk *disk, uint64_t guest_off, uint64_t max_nbytes,
 		      uint64_t *ret_off, uint64_t *ret_nbytes, struct qd_err *err)
 {
-	uint64_t start = disk->virtual_size, nbytes = 0;
+	uint64_t start = disk->virtual_size, nbytes = 0, ask = max_nbytes;
 	struct qd_disk_run run;
 
 	while (guest_off < disk->virtual_size && nbytes < max_nbytes) {
 		bool is_data;
-		int r = qd_disk_next(disk, guest_off, disk->virtual_size, &run, err);
+		int r = qd_disk_next(disk, guest_off, ask, &run, err);
 
 		if (r)
 			return r;
 		guest_off += run.nbytes;
 		is_data = run.kind == QD_RUN_DATA || run.kind == QD_RUN_COMPRESSED;
+		/* Zeros are skipped however long; of data no more is looked at than may be told. */
+		ask = !is_data && run.nbytes == ask ? disk->virtual_size : max_nbytes;
 		if (is_data) {
 			uint64_t end = run.guest_off + run.nbytes;
 

@@ -26,6 +26,8 @@
 
 #define HEADER_ROOM 512u	/* the smallest cluster, which holds the header of an image */
 
+#define MAX_SPARSE (16u << 20)		/* qemu-img's limit */
+
 struct target {
 	struct qd_newfile *nf;		/* new file, or NULL */
 	struct qd_io *io;		/* owned unless it is nf's */
@@ -50,9 +52,8 @@ static int check_raw(const struct qd_convert_opts *o, struct qd_err *err)
 
 	if (what)
 		return qd_err_set(err, QD_E_INVALID, "%s needs a qcow2 target, and the target is raw", what);
-	if (o->sparse_given && o->sparse_size && (o->sparse_size % 512 || o->sparse_size > 65536 ||
-						  (o->sparse_size & (o->sparse_size - 1))))
-		return qd_err_set(err, QD_E_INVALID, "-S is %" PRIu64 ", expected 0 or a power of two from 512 to 64K",
+	if (o->sparse_given && (o->sparse_size % 512 || o->sparse_size > MAX_SPARSE))
+		return qd_err_set(err, QD_E_INVALID, "-S is %" PRIu64 ", expected a multiple of 512, at most 16M",
 				  o->sparse_size);
 	return 0;
 }
@@ -88,6 +89,8 @@ static int check_qcow2(const struct qd_convert_opts *o, struct qd_err *err)
 		return r;
 	if (!strcmp(o->target, "-"))
 		return qd_err_set(err, QD_E_INVALID, "standard output takes one pass, which a qcow2 target does not: use -O raw");
+	if (o->bitmaps && o->snapshot)
+		return qd_err_set(err, QD_E_INVALID, "--bitmaps: they belong to the active layer, and -l converts a snapshot");
 	if (o->compress && l->data_file)
 		return qd_err_set(err, QD_E_INVALID, "-c: clusters in an external data file cannot be compressed");
 	if (l->backing_file && (l->preallocation != QD_PREALLOC_OFF || (o->sparse_given && !o->sparse_size)))
@@ -366,6 +369,16 @@ out:
 	return r;
 }
 
+static void count_bitmaps(struct qd_convert *c)
+{
+	const struct qd_image *img = c->src->disk ? c->src->disk->img : NULL;
+
+	if (img && !c->opts->bitmaps)
+		c->result.bitmaps_left = qd_bitmaps_count(img);
+	if (img)
+		c->result.bitmaps_stale = qd_bitmaps_stale(img);
+}
+
 int qd_convert(const struct qd_convert_opts *opts, struct qd_progress *progress,
 	       struct qd_convert_result *ret_result, struct qd_err *err)
 {
@@ -391,8 +404,7 @@ int qd_convert(const struct qd_convert_opts *opts, struct qd_progress *progress,
 	r = qd_source_open(opts, c.memory, &src, err);
 	if (!r) {
 		c.result.target_format = is_raw(opts) ? "raw" : "qcow2";
-		if (!opts->bitmaps && src.disk && src.disk->img)
-			c.result.bitmaps_left = qd_bitmaps_count(src.disk->img);
+		count_bitmaps(&c);
 		r = convert(&c, &layout, err);
 	}
 	if (!r)

@@ -49,6 +49,7 @@ struct qd_convert_result {
 	uint64_t shared_clusters;	/* stored clusters with two references or more */
 	uint64_t file_size;		/* bytes of the target file */
 	uint32_t bitmaps_left;		/* persistent bitmaps of the source not copied */
+	uint32_t bitmaps_stale;		/* ... because somebody wrote the image without keeping them */
 };
 
 /* On failure no output has appeared and an older target is untouched (not so with no_create). */

@@ -187,7 +187,7 @@ int qd_convert_to_raw(struct qd_convert *c, struct qd_err *err)
 		.c = c,
 		.stream = c->io->is_stream,
 		.in_place = o->no_create || c->io->is_device,
-		.sparse = o->sparse_given ? o->sparse_size : DEFAULT_SPARSE,
+		.sparse = o->sparse_given ? qd_min_u64(o->sparse_size, UNIT) : DEFAULT_SPARSE,
 	};
 	int r = size_target(&w, err);
 

@@ -36,3 +36,21 @@ rm sub/the.data
 fails 1 "$QDEDUP" convert --untrusted sub/abs.qcow2 none.qcow2
 says other.data
 [ ! -e none.qcow2 ] || die "--untrusted opened a data file"
+
+# QEMU looks in its current directory, we beside the image first: either will do, two files will not.
+mkdir -p apart/images
+(
+	cd apart
+	ok qemu-img create -q -f qcow2 -o data_file=d.bin images/i.qcow2 2M
+	ok qemu-io -c 'write -P 7 0 1M' images/i.qcow2
+	ok qemu-img convert -O raw images/i.qcow2 want.raw
+	[ -e d.bin ] || die "QEMU made the data file elsewhere: this test tests nothing"
+	ok "$QDEDUP" convert images/i.qcow2 here.raw
+	cmp want.raw here.raw
+	cp d.bin images/d.bin
+	fails 1 "$QDEDUP" convert images/i.qcow2 none.raw
+	says d.bin both
+	rm d.bin
+	ok "$QDEDUP" convert images/i.qcow2 beside.raw
+	cmp want.raw beside.raw
+)

@@ -66,3 +66,12 @@ grep -q '"start": 5242880, "length": 65536.*"data": false' <<<"$(dirty kept.qcow
 fails 1 "$QDEDUP" convert --bitmaps -O raw in.qcow2 none.raw
 says bitmap
 [ ! -e none.raw ] || die "a failed --bitmaps left an output"
+
+# They belong to the active layer; and where the autoclear bit is gone they say nothing any more.
+ok qemu-img snapshot -c snap in.qcow2
+fails 1 "$QDEDUP" convert --bitmaps -l snap in.qcow2 none.qcow2
+says 'active layer'
+printf '\0\0\0\0\0\0\0\0' | dd of=in.qcow2 bs=1 seek=88 conv=notrunc status=none
+"$QDEDUP" convert --bitmaps in.qcow2 stale.qcow2 >out.txt 2>err.txt || die "stale bitmaps stop a conversion: $(cat err.txt)"
+grep -q 'out of date' err.txt || die "stale bitmaps vanish without a word: $(cat err.txt)"
+check_clean stale.qcow2

@@ -18,7 +18,7 @@ cmp in.raw from-raw.raw
 ok "$QDEDUP" convert -S 0 out.qcow2 full.raw
 cmp in.raw full.raw
 [ "$(blocks full.raw)" -ge 16384 ] || die "-S 0 left holes: $(blocks full.raw) KiB"
-for s in 512 4K 64K; do
+for s in 512 3K 4K 64K 1M; do
 	ok "$QDEDUP" convert -S $s out.qcow2 s.raw
 	cmp in.raw s.raw
 	[ "$(blocks s.raw)" -le 4096 ] || die "-S $s: $(blocks s.raw) KiB"
@@ -28,7 +28,7 @@ done
 head -c 20M /dev/zero | tr '\0' 'o' >old.raw
 ok "$QDEDUP" convert out.qcow2 old.raw
 cmp in.raw old.raw
-for bad in x -1 1KB; do
+for bad in x -1 1KB 1000 17M; do
 	fails 1 "$QDEDUP" convert -S $bad in.raw none.raw
-	says "$bad"
+	says "-S|$bad"
 done
