@@ -35,6 +35,12 @@ struct qd_batch {
 	struct qd_reader *backing_reader;	/* of the target's backing chain, or NULL */
 };
 
+/* The next data of a disk as found last: [off, end); both UINT64_MAX when there is no more. */
+struct qd_found {
+	uint64_t off;
+	uint64_t end;
+};
+
 struct qd_source {
 	struct qd_disk *disk;		/* NULL for a stream */
 	struct qd_io *stream;
@@ -43,8 +49,8 @@ struct qd_source {
 	size_t batch_nbytes;		/* a multiple of unit */
 	uint64_t virtual_size;		/* of a stream: bytes read so far, a multiple of 512 */
 	uint64_t pos;			/* guest bytes handed out */
-	uint64_t data_off;		/* data found already: [data_off, data_end) */
-	uint64_t data_end;
+	struct qd_found data;		/* of disk */
+	struct qd_found backing_data;	/* of backing */
 };
 
 /* Opens opts->source (and nothing else); *src is filled, its unit and batch size are the caller's to set. */

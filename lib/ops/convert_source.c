@@ -122,35 +122,39 @@ static int next_of_stream(struct qd_source *src, struct qd_batch *b, struct qd_e
 	return 1;
 }
 
-/* The next data of source or backing file at or after pos; an empty range at the end. */
-static int find_data(struct qd_source *src, uint64_t pos, struct qd_err *err)
+/* Asks the disk only once what was found before has been passed: others may have much more data in between. */
+static int find_data(const struct qd_disk *disk, uint64_t pos, struct qd_found *f, struct qd_err *err)
 {
-	uint64_t off, nbytes, size = src->virtual_size;
-	int r = qd_disk_next_data(src->disk, pos, LOOK_AHEAD, &src->data_off, &nbytes, err);
+	uint64_t off, nbytes = 0;
+	int r = 0;
 
-	if (r)
-		return r;
-	src->data_end = src->data_off + nbytes;
-	if (!src->backing || pos >= src->backing->virtual_size)
+	if (pos < f->end)
 		return 0;
-	r = qd_disk_next_data(src->backing, pos, LOOK_AHEAD, &off, &nbytes, err);
-	if (!r && nbytes && off < qd_min_u64(src->data_off, size)) {
-		src->data_off = off;
-		src->data_end = qd_min_u64(off + nbytes, size);
-	}
+	if (pos < disk->virtual_size)
+		r = qd_disk_next_data(disk, pos, LOOK_AHEAD, &off, &nbytes, err);
+	if (!r && nbytes)
+		*f = (struct qd_found){ off, off + nbytes };
+	else if (!r)
+		*f = (struct qd_found){ UINT64_MAX, UINT64_MAX };
 	return r;
 }
 
-/* As above, remembering what was found last. */
+/* The next data of source or backing file at or after pos; *ret_nbytes is 0 at the end. */
 static int next_data(struct qd_source *src, uint64_t pos, uint64_t max, uint64_t *ret_off, uint64_t *ret_nbytes,
 		     struct qd_err *err)
 {
-	int r = 0;
+	const struct qd_found *f = &src->data;
+	int r = find_data(src->disk, pos, &src->data, err);
 
-	if (pos >= src->data_end)
-		r = find_data(src, pos, err);
-	*ret_off = qd_max_u64(pos, src->data_off);
-	*ret_nbytes = qd_min_u64(max, src->data_end - qd_min_u64(*ret_off, src->data_end));
+	if (!r && src->backing) {
+		r = find_data(src->backing, pos, &src->backing_data, err);
+		if (qd_max_u64(pos, src->backing_data.off) < qd_max_u64(pos, f->off))
+			f = &src->backing_data;
+	}
+	*ret_off = qd_max_u64(pos, f->off);
+	*ret_nbytes = 0;
+	if (*ret_off < src->virtual_size)
+		*ret_nbytes = qd_min_u64(max, qd_min_u64(f->end, src->virtual_size) - *ret_off);
 	return r;
 }
 
