@@ -279,7 +279,10 @@ coverage:
 bench:
 	@tests/setup.sh bench
 	@$(again) $(parallel) all $(TOOLS)
-	@QDEDUP=$(CURDIR)/qdedup tests/bench/run.sh
+	@status=0; \
+	QDEDUP=$(CURDIR)/qdedup tests/bench/run.sh || status=1; \
+	QDEDUP=$(CURDIR)/qdedup tests/bench/check.sh || status=1; \
+	exit $$status
 
 SHELL_SRC := $(sort $(wildcard tests/*.sh tests/*/*.sh) .ci/run)
 lint:
