@@ -56,7 +56,7 @@ static int grow_slots(struct qd_plan *p, struct qd_err *err)
 	struct page **old = p->slots;
 	size_t n = p->nslots;
 
-	p->slots = calloc(n ? n * 2 : 256, sizeof(*p->slots));
+	p->slots = calloc(n ? n * 2 : 256, sizeof(void *));
 	if (!p->slots) {
 		p->slots = old;
 		return qd_err_nomem(err, "the plan");
@@ -78,7 +78,7 @@ static int touch_page(struct qd_plan *p, uint64_t number, struct page **ret_page
 		*ret_page = page;
 		return 0;
 	}
-	if (p->npages >= p->limit / (sizeof(*page) + 2 * sizeof(page)))
+	if (p->npages >= p->limit / (sizeof(*page) + 2 * sizeof(void *)))
 		return qd_err_set(err, QD_E_NOMEM, "the plan of the repair does not fit the memory limit");
 	if (p->npages * 2 >= p->nslots) {
 		rc = grow_slots(p, err);
@@ -334,7 +334,7 @@ static int compare_pages(const void *pa, const void *pb)
 
 static int sort_pages(const struct qd_plan *p, struct page ***ret_pages, struct qd_err *err)
 {
-	struct page **pages = calloc(p->npages ? p->npages : 1, sizeof(*pages));
+	struct page **pages = calloc(p->npages ? p->npages : 1, sizeof(void *));
 	size_t n = 0;
 
 	if (!pages)
@@ -342,7 +342,7 @@ static int sort_pages(const struct qd_plan *p, struct page ***ret_pages, struct 
 	for (size_t i = 0; i < p->nslots; i++)
 		if (p->slots[i])
 			pages[n++] = p->slots[i];
-	qsort(pages, n, sizeof(struct page *), compare_pages);
+	qsort(pages, n, sizeof(void *), compare_pages);
 	*ret_pages = pages;
 	return 0;
 }

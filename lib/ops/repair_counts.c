@@ -151,7 +151,7 @@ static int copy_table(struct owners *o, uint64_t at, uint64_t table, struct qd_e
 	struct rep *r = o->r;
 	size_t size = (size_t)r->geom.cluster_size;
 	uint8_t *buf = malloc(size);
-	uint64_t to;
+	uint64_t to = 0;
 	int rc = buf ? 0 : qd_err_nomem(err, "an L2 table");
 
 	if (rc == 0)

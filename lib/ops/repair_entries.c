@@ -128,7 +128,7 @@ static int drop(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err)
 /* The bytes that the guest saw, in new clusters; *ret_off is that of the first byte. */
 static int copy_bytes(struct rep *r, uint64_t from, uint64_t nbytes, uint64_t *ret_off, struct qd_err *err)
 {
-	uint64_t within = from & 511, to;
+	uint64_t within = from & 511, to = 0;
 	uint8_t *buf = malloc(nbytes);
 	int rc = buf ? 0 : qd_err_nomem(err, "a cluster");
 
@@ -147,7 +147,7 @@ static int copy_bytes(struct rep *r, uint64_t from, uint64_t nbytes, uint64_t *r
 int rep_copy_owner(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err)
 {
 	struct qd_compressed z;
-	uint64_t to;
+	uint64_t to = 0;
 	int rc;
 
 	if (qd_l2_is_compressed(entry)) {

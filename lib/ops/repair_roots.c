@@ -128,7 +128,7 @@ static int switch_l1(struct rep *r, uint64_t off, uint64_t nentries, struct qd_e
 /* The first `keep` entries of the active table, in a new one of `nentries`. */
 static int move_l1(struct rep *r, uint64_t keep, uint64_t nentries, struct qd_err *err)
 {
-	uint64_t to, nbytes = keep * 8;
+	uint64_t to = 0, nbytes = keep * 8;
 	uint8_t *buf = malloc(nbytes ? nbytes : 1);
 	int rc = buf ? 0 : qd_err_nomem(err, "an L1 table");
 

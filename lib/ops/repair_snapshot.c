@@ -52,7 +52,7 @@ static int rewrite_table(struct rep *r, uint64_t without, struct qd_err *err)
 {
 	uint64_t room = 0, off = 0, at;
 	uint32_t count = 0;
-	size_t nbytes;
+	size_t nbytes = 0;
 	int rc = 0;
 
 	for (uint32_t i = 0; i < r->nsnaps; i++)
@@ -198,7 +198,7 @@ int rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t num
 
 static int move_snapshot_l1(struct rep *r, const struct rep_snapshot *s, struct qd_err *err)
 {
-	uint64_t to, nbytes = (uint64_t)s->l1_entries * 8;
+	uint64_t to = 0, nbytes = (uint64_t)s->l1_entries * 8;
 	uint8_t *buf = malloc(nbytes ? nbytes : 1);
 	int rc = buf ? 0 : qd_err_nomem(err, "an L1 table");
 
