@@ -11,6 +11,7 @@
 #define QD_SUITES(X) \
 	X(alloc) \
 	X(bitmap) \
+	X(bitmaps) \
 	X(build) \
 	X(bytes) \
 	X(cache) \
