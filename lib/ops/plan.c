@@ -260,7 +260,8 @@ int qd_plan_write(struct qd_plan *p, const void *buf, size_t nbytes, uint64_t of
 	return 0;
 }
 
-int qd_plan_put64(struct qd_plan *p, uint64_t off, uint64_t value, enum qd_plan_step step, struct qd_err *err)
+int qd_plan_put64(struct qd_plan *p, uint64_t off, uint64_t value, enum qd_plan_step step,
+		   struct qd_err *err)
 {
 	uint8_t word[8];
 
@@ -421,7 +422,8 @@ static bool page_differs(struct qd_plan *p, const struct page *page, int *ret_rc
 	return *ret_rc == 0 && memcmp(now, page->data, PAGE) != 0;
 }
 
-int qd_plan_each_cluster(struct qd_plan *p, uint64_t from, int (*fn)(void *ctx, uint64_t off, struct qd_err *err), void *ctx,
+int qd_plan_each_cluster(struct qd_plan *p, uint64_t from,
+			 int (*fn)(void *ctx, uint64_t off, struct qd_err *err), void *ctx,
 			 struct qd_err *err)
 {
 	struct page **pages = NULL;

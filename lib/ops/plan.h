@@ -62,7 +62,8 @@ int qd_plan_read(struct qd_plan *p, void *buf, size_t nbytes, uint64_t off, stru
 /* Plans nbytes at off; the step holds for every word that they touch. */
 int qd_plan_write(struct qd_plan *p, const void *buf, size_t nbytes, uint64_t off, enum qd_plan_step step,
 		  struct qd_err *err);
-int qd_plan_put64(struct qd_plan *p, uint64_t off, uint64_t value, enum qd_plan_step step, struct qd_err *err);
+int qd_plan_put64(struct qd_plan *p, uint64_t off, uint64_t value, enum qd_plan_step step,
+		   struct qd_err *err);
 int qd_plan_get64(struct qd_plan *p, uint64_t off, uint64_t *ret_value, struct qd_err *err);
 
 /* New clusters, all zeros, one after the other; their first byte. */
@@ -79,7 +80,8 @@ int qd_plan_read_base(struct qd_plan *p, void *buf, size_t nbytes, uint64_t off,
 uint64_t qd_plan_base_size(const struct qd_plan *p);
 
 /* Calls fn for each cluster from `from` on (not the new ones) that will change, ascending. */
-int qd_plan_each_cluster(struct qd_plan *p, uint64_t from, int (*fn)(void *ctx, uint64_t off, struct qd_err *err), void *ctx,
+int qd_plan_each_cluster(struct qd_plan *p, uint64_t from,
+			 int (*fn)(void *ctx, uint64_t off, struct qd_err *err), void *ctx,
 			 struct qd_err *err);
 
 /* Queues everything, with barriers between the steps. */

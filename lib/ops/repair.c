@@ -18,7 +18,7 @@
  *
  * Invariants
  *  R1  the plan is data, complete and checked in memory before the first write.  A plan
- *      whose check cannot be completed is not carried out.
+ *      that leaves anything which can be repaired is not carried out at all.
  *  R2  no write lands on a cluster that anything readable names: what is new lies behind
  *      the end of the file, and in place only words of metadata change.
  *  R3  whoever stops between two writes leaves an image with every guest byte that was
@@ -48,6 +48,8 @@
 #include "ops/saved.h"
 
 #define MAX_ROUNDS 200
+
+static const char tangled[] = "the damage is such that repairing one thing breaks another";
 
 static const struct {
 	const char *name;
@@ -253,7 +255,19 @@ static bool is_allowed(struct rep *r)
 	return false;
 }
 
-static int make_plan(struct rep *r, struct qd_err *err)
+/* R1: is everything gone that can be repaired, and nothing worse? */
+static bool is_success(const struct rep *r, const struct qd_check_result *before)
+{
+	if (r->check.check_errors || r->check.corruptions > before->corruptions)
+		return false;
+	for (size_t t = 0; r->opts->what == QD_REPAIR_ALL && t < QD_F_NTYPES; t++)
+		if (r->check.count[t] && level_of((enum qd_finding_type)t) != REP_NEVER &&
+		    qd_finding_kind((enum qd_finding_type)t)->severity == QD_SEV_CORRUPTION)
+			return false;
+	return true;
+}
+
+static int run_rounds(struct rep *r, struct qd_err *err)
 {
 	uint64_t before;
 	int rc;
@@ -272,7 +286,17 @@ static int make_plan(struct rep *r, struct qd_err *err)
 		if (rc || r->refused || r->nplanned == before)
 			return rc;
 	}
+	r->refused = tangled;
 	return 0;
+}
+
+static int make_plan(struct rep *r, const struct qd_check_result *before, struct qd_err *err)
+{
+	int rc = run_rounds(r, err);
+
+	if (rc == 0 && !r->refused && !is_success(r, before))
+		r->refused = tangled;
+	return rc;
 }
 
 /* ---- carrying it out ---- */
@@ -374,7 +398,7 @@ static bool has_work(const struct rep *r)
 
 static int plan_and_do(struct rep *r, struct qd_io *io, struct qd_repair_result *res, struct qd_err *err)
 {
-	int rc = make_plan(r, err);
+	int rc = make_plan(r, &res->before, err);
 
 	if (rc)
 		return rc;
