@@ -31,7 +31,8 @@ struct io {
 };
 
 static const struct poptOption io_options[] = {
-	{ NULL, 'c', POPT_ARG_STRING, NULL, 'c', "run this command; may be given several times (default: commands from stdin)",
+	{ NULL, 'c', POPT_ARG_STRING, NULL, 'c',
+	  "run this command; may be given several times (default: commands from stdin)",
 	  "COMMAND" },
 	{ "read-only", 'r', POPT_ARG_NONE, NULL, 'r', "open the image for reading only", NULL },
 	{ NULL, 't', POPT_ARG_STRING, NULL, 't',
@@ -81,8 +82,8 @@ static int check_pattern(const struct io_command *c, const uint8_t *buf, size_t 
 	for (size_t i = 0; i < nbytes; i++)
 		if (buf[i] != c->pattern)
 			return qd_err_set(err, QD_E_INVALID,
-					  "read -P 0x%02x: offset %" PRIu64 " (0x%" PRIx64 ") holds 0x%02x", c->pattern,
-					  off + i, off + i, buf[i]);
+					  "read -P 0x%02x: offset %" PRIu64 " (0x%" PRIx64 ") holds 0x%02x",
+					  c->pattern, off + i, off + i, buf[i]);
 	return 0;
 }
 
@@ -171,7 +172,8 @@ static int write_file(struct io *io, const struct io_command *c, struct qd_err *
 	if (rc == 0)
 		rc = qd_io_size(file, &size, err);
 	if (rc == 0 && size == 0 && c->nbytes)
-		rc = qd_err_file(err, qd_err_set(err, QD_E_INVALID, "the file is empty: there is nothing to write"), c->file);
+		rc = qd_err_file(err, qd_err_set(err, QD_E_INVALID,
+						 "the file is empty: there is nothing to write"), c->file);
 	if (rc == 0)
 		rc = write_pieces(io, c, file, size, err);
 	qd_io_close(file);
@@ -222,7 +224,8 @@ static int execute(struct io *io, const struct io_command *c, struct qd_err *err
 
 static void tell(const struct io *io, const struct io_command *c)
 {
-	static const char *const done[] = { [IO_READ] = "read", [IO_WRITE] = "wrote", [IO_DISCARD] = "discarded" };
+	static const char *const done[] = { [IO_READ] = "read", [IO_WRITE] = "wrote",
+					   [IO_DISCARD] = "discarded" };
 
 	if (!io->quiet && (c->verb == IO_READ || c->verb == IO_WRITE || c->verb == IO_DISCARD))
 		printf("%s %" PRIu64 " bytes at offset %" PRIu64 "\n", done[c->verb], c->nbytes, c->off);
@@ -318,7 +321,8 @@ static int run(struct io *io, const struct options *o)
 int cmd_io(int argc, char **argv)
 {
 	static const struct cmd_syntax syntax = {
-		.table = io_options, .arguments = "IMAGE", .min_args = 1, .max_args = 1, .handle = take_option,
+		.table = io_options, .arguments = "IMAGE", .min_args = 1, .max_args = 1,
+		.handle = take_option,
 	};
 	struct io io = { .quiet = false };
 	struct options o;

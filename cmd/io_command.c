@@ -54,7 +54,8 @@ static int parse_pattern(const char *text, struct io_command *c, struct qd_err *
 	unsigned long value = strtoul(text, &end, 0);
 
 	if (text[0] < '0' || text[0] > '9' || *end || value > 255)
-		return qd_err_set(err, QD_E_INVALID, "-P: '%s' is not a byte, expected 0..255 or 0x00..0xff", text);
+		return qd_err_set(err, QD_E_INVALID, "-P: '%s' is not a byte, expected 0..255 or 0x00..0xff",
+				  text);
 	c->has_pattern = true;
 	c->pattern = (uint8_t)value;
 	return 0;
@@ -72,7 +73,8 @@ static int take_option(const struct words *w, int *i, struct io_command *c, stru
 {
 	const char *option = w->v[*i];
 	bool is_read = c->verb == IO_READ, is_write = c->verb == IO_WRITE;
-	bool has_argument = (!strcmp(option, "-P") && (is_read || is_write)) || (!strcmp(option, "-s") && is_write);
+	bool has_argument = (!strcmp(option, "-P") && (is_read || is_write)) ||
+			    (!strcmp(option, "-s") && is_write);
 
 	if (is_read && !strcmp(option, "-v")) {
 		c->dump = true;
@@ -101,7 +103,8 @@ static int take_verb(const char *word, struct io_command *c, struct qd_err *err)
 			c->verb = (enum io_verb)verb;
 			return 0;
 		}
-	return qd_err_set(err, QD_E_INVALID, "'%s' is not known, expected read, write, discard, flush or abort", word);
+	return qd_err_set(err, QD_E_INVALID,
+			  "'%s' is not known, expected read, write, discard, flush or abort", word);
 }
 
 static int take_words(const struct words *w, struct io_command *c, struct qd_err *err)

@@ -26,12 +26,15 @@ static int refuse(const struct qd_image *img, struct qd_err *err)
 		return rc;
 	if (incompatible & QD_INCOMPAT_CORRUPT)
 		return qd_err_set(err, QD_E_CORRUPT,
-				  "the image is marked corrupt and is not written to: run qdedup check --repair");
+				  "the image is marked corrupt and is not written to: "
+				  "run qdedup check --repair");
 	if (incompatible & QD_INCOMPAT_DIRTY)
 		return qd_err_set(err, QD_E_CORRUPT,
-				  "the image was not closed cleanly (dirty bit) and is not written to: run qdedup check --repair");
+				  "the image was not closed cleanly (dirty bit) and is not written to: "
+				  "run qdedup check --repair");
 	if (incompatible & QD_INCOMPAT_DATA_FILE)
-		return qd_err_set(err, QD_E_UNSUPPORTED, "writing to an image with an external data file is not supported");
+		return qd_err_set(err, QD_E_UNSUPPORTED,
+				  "writing to an image with an external data file is not supported");
 	if (img->header.autoclear & QD_AUTOCLEAR_BITMAPS)
 		return qd_err_set(err, QD_E_UNSUPPORTED,
 				  "the image has persistent bitmaps, which writing would make stale: "
@@ -41,8 +44,8 @@ static int refuse(const struct qd_image *img, struct qd_err *err)
 
 /* ---- the guard ---- */
 
-static int guard_bytes(struct qd_writer *w, uint64_t off, uint64_t nbytes, enum qd_struct_kind kind, uint32_t id,
-		       struct qd_err *err)
+static int guard_bytes(struct qd_writer *w, uint64_t off, uint64_t nbytes, enum qd_struct_kind kind,
+		       uint32_t id, struct qd_err *err)
 {
 	uint64_t size = w->geom->cluster_size;
 
@@ -59,9 +62,11 @@ static int fill_guard(struct qd_writer *w, struct qd_err *err)
 	if (rc == 0)
 		rc = guard_bytes(w, h->l1_off, (uint64_t)h->l1_entries * 8, QD_STRUCT_L1, 0, err);
 	if (rc == 0 && h->snapshot_count)
-		rc = guard_bytes(w, h->snapshots_off, w->img->snapshots_nbytes, QD_STRUCT_SNAPSHOT_TABLE, 0, err);
+		rc = guard_bytes(w, h->snapshots_off, w->img->snapshots_nbytes, QD_STRUCT_SNAPSHOT_TABLE, 0,
+				 err);
 	for (uint32_t i = 0; rc == 0 && i < w->img->nsnapshots; i++)
-		rc = guard_bytes(w, w->img->snapshots[i].l1_off, (uint64_t)w->img->snapshots[i].l1_entries * 8,
+		rc = guard_bytes(w, w->img->snapshots[i].l1_off,
+				 (uint64_t)w->img->snapshots[i].l1_entries * 8,
 				 QD_STRUCT_SNAPSHOT_L1, i, err);
 	for (uint32_t i = 0; rc == 0 && i < h->l1_entries; i++)
 		if (qd_entry_host_off(w->l1[i]))
@@ -74,7 +79,8 @@ static bool still_there(void *ctx, const struct qd_extent *e)
 {
 	const struct qd_writer *w = ctx;
 
-	return e->kind != QD_STRUCT_L2 || qd_entry_host_off(w->l1[e->id]) >> w->geom->cluster_bits == e->first;
+	return e->kind != QD_STRUCT_L2 ||
+	       qd_entry_host_off(w->l1[e->id]) >> w->geom->cluster_bits == e->first;
 }
 
 /*
@@ -85,7 +91,8 @@ static int refuse_overlap(void *ctx, const struct qd_extent *earlier, const stru
 {
 	(void)nclusters;
 	return qd_err_set(ctx, QD_E_CORRUPT, "the %s and the %s lie in the same place, and the image is not "
-			  "written to: run qdedup check", qd_struct_name(earlier->kind), qd_struct_name(later->kind));
+			  "written to: run qdedup check", qd_struct_name(earlier->kind),
+			  qd_struct_name(later->kind));
 }
 
 /* ---- opening ---- */
@@ -110,7 +117,8 @@ static int open_space(struct qd_writer *w, struct qd_err *err)
 {
 	struct qd_alloc_image ai = {
 		.geom = w->geom, .io = w->io, .file_size = w->img->file_size,
-		.reftable_off = w->img->header.reftable_off, .reftable_clusters = w->img->header.reftable_clusters,
+		.reftable_off = w->img->header.reftable_off,
+		.reftable_clusters = w->img->header.reftable_clusters,
 		.guard = &w->guard, .still = still_there, .ctx = w,
 	};
 	int rc = qd_queue_new(w->io, QUEUE_BYTES, &w->queue, err);
@@ -199,7 +207,8 @@ int writer_begin(struct qd_writer *w, bool refcounts, struct qd_err *err)
 	if (!w->begun && h->autoclear)
 		rc = queue_feature_bits(w, QD_HEADER_OFF_AUTOCLEAR, 0, err);
 	if (rc == 0 && set_dirty)
-		rc = queue_feature_bits(w, QD_HEADER_OFF_INCOMPATIBLE, h->incompatible | QD_INCOMPAT_DIRTY, err);
+		rc = queue_feature_bits(w, QD_HEADER_OFF_INCOMPATIBLE, h->incompatible | QD_INCOMPAT_DIRTY,
+					err);
 	if (rc == 0)
 		rc = qd_queue_flush(w->queue, err);
 	if (rc)

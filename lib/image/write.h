@@ -44,7 +44,8 @@ uint64_t qd_writer_size(const struct qd_writer *w);
 /* Guest content as written so far. */
 int qd_writer_read(struct qd_writer *w, uint64_t guest_off, size_t nbytes, void *buf, struct qd_err *err);
 
-int qd_writer_write(struct qd_writer *w, uint64_t guest_off, size_t nbytes, const void *buf, struct qd_err *err);
+int qd_writer_write(struct qd_writer *w, uint64_t guest_off, size_t nbytes, const void *buf,
+		    struct qd_err *err);
 
 /* The range reads as zeros afterwards, without being stored as far as the format can say so. */
 int qd_writer_zero(struct qd_writer *w, uint64_t guest_off, uint64_t nbytes, struct qd_err *err);

@@ -108,7 +108,8 @@ static int read_cluster(struct qd_writer *w, const struct part *p, uint64_t from
 
 /* ---- writing ---- */
 
-static int write_host(struct qd_writer *w, uint64_t host_off, const uint8_t *buf, uint64_t nbytes, struct qd_err *err)
+static int write_host(struct qd_writer *w, uint64_t host_off, const uint8_t *buf, uint64_t nbytes,
+		      struct qd_err *err)
 {
 	qd_queue_wrote_data(w->queue);
 	return qd_io_write(w->io, buf, (size_t)nbytes, host_off, err);
@@ -127,8 +128,8 @@ static uint64_t data_mask(const struct qd_writer *w, const struct place *p)
 }
 
 /* Builds the subclusters of the mask in w->cluster and writes each run of them to host_off. */
-static int write_subs(struct qd_writer *w, const struct part *p, uint64_t mask, const uint8_t *src, uint64_t host_off,
-		      struct qd_err *err)
+static int write_subs(struct qd_writer *w, const struct part *p, uint64_t mask, const uint8_t *src,
+		      uint64_t host_off, struct qd_err *err)
 {
 	uint64_t size = sub_size(w);
 	int rc = 0;
@@ -181,7 +182,8 @@ static int write_elsewhere(struct qd_writer *w, struct part *p, uint64_t touched
 	return writer_release(w, &old, err);
 }
 
-static int write_in_place(struct qd_writer *w, struct part *p, uint64_t touched, const uint8_t *src, struct qd_err *err)
+static int write_in_place(struct qd_writer *w, struct part *p, uint64_t touched, const uint8_t *src,
+			  struct qd_err *err)
 {
 	uint64_t host_off = qd_entry_host_off(p->place.entry);
 	struct place new = p->place;
@@ -198,7 +200,8 @@ static int write_in_place(struct qd_writer *w, struct part *p, uint64_t touched,
 
 static int write_cluster(struct qd_writer *w, struct part *p, const uint8_t *src, struct qd_err *err)
 {
-	uint64_t touched = bits_of((unsigned)(p->from / sub_size(w)), (unsigned)qd_div_up(p->to, sub_size(w)));
+	uint64_t touched = bits_of((unsigned)(p->from / sub_size(w)),
+				   (unsigned)qd_div_up(p->to, sub_size(w)));
 	bool own, keeps;
 	int rc = writer_is_own(w, &p->place, &own, err);
 
@@ -213,7 +216,8 @@ static int write_cluster(struct qd_writer *w, struct part *p, const uint8_t *src
 
 /* ---- zeros ---- */
 
-static int store_and_release(struct qd_writer *w, const struct part *p, const struct place *new, struct qd_err *err)
+static int store_and_release(struct qd_writer *w, const struct part *p, const struct place *new,
+			     struct qd_err *err)
 {
 	int rc = writer_begin(w, true, err);
 
@@ -289,7 +293,8 @@ static int zero_subs(struct qd_writer *w, struct part *p, uint64_t mask, struct 
 
 static int zero_part(struct qd_writer *w, struct part *p, struct qd_err *err)
 {
-	uint64_t size = sub_size(w), inner_from = qd_align_up(p->from, size), inner_to = qd_align_down(p->to, size);
+	uint64_t size = sub_size(w), inner_from = qd_align_up(p->from, size);
+	uint64_t inner_to = qd_align_down(p->to, size);
 	uint64_t touched = bits_of((unsigned)(p->from / size), (unsigned)qd_div_up(p->to, size));
 	int rc = 0;
 
@@ -304,7 +309,8 @@ static int zero_part(struct qd_writer *w, struct part *p, struct qd_err *err)
 	if (rc == 0)
 		rc = writer_lookup(w, p->guest_off, &p->place, err);
 	if (rc == 0)
-		rc = zero_subs(w, p, bits_of((unsigned)(inner_from / size), (unsigned)(inner_to / size)), err);
+		rc = zero_subs(w, p, bits_of((unsigned)(inner_from / size), (unsigned)(inner_to / size)),
+			       err);
 	return rc;
 }
 
@@ -324,7 +330,8 @@ static int discard_cluster(struct qd_writer *w, struct part *p, struct qd_err *e
 
 /* ---- ranges ---- */
 
-static int in_cluster(struct qd_writer *w, uint64_t guest_off, uint64_t end, struct part *ret_part, struct qd_err *err)
+static int in_cluster(struct qd_writer *w, uint64_t guest_off, uint64_t end, struct part *ret_part,
+		      struct qd_err *err)
 {
 	uint64_t size = w->geom->cluster_size;
 
@@ -356,7 +363,8 @@ int qd_writer_read(struct qd_writer *w, uint64_t guest_off, size_t nbytes, void 
 	return 0;
 }
 
-int qd_writer_write(struct qd_writer *w, uint64_t guest_off, size_t nbytes, const void *buf, struct qd_err *err)
+int qd_writer_write(struct qd_writer *w, uint64_t guest_off, size_t nbytes, const void *buf,
+		    struct qd_err *err)
 {
 	uint64_t end = guest_off + nbytes;
 	const uint8_t *from = buf;
@@ -384,7 +392,8 @@ static uint64_t skip_empty(const struct qd_writer *w, uint64_t at)
 }
 
 static int each_cluster(struct qd_writer *w, uint64_t guest_off, uint64_t nbytes,
-			int (*fn)(struct qd_writer *w, struct part *p, struct qd_err *err), struct qd_err *err)
+			int (*fn)(struct qd_writer *w, struct part *p, struct qd_err *err),
+			struct qd_err *err)
 {
 	uint64_t end = guest_off + nbytes, at = guest_off;
 	struct part p;

@@ -50,15 +50,16 @@ static int get_table(struct qd_writer *w, uint64_t l1_index, uint8_t **ret_table
 
 /* ---- looking ---- */
 
-static int check_bitmap(const struct qd_writer *w, uint64_t guest_off, const struct place *p, struct qd_err *err)
+static int check_bitmap(const struct qd_writer *w, uint64_t guest_off, const struct place *p,
+			struct qd_err *err)
 {
 	uint32_t alloc = (uint32_t)p->bitmap, zero = (uint32_t)(p->bitmap >> 32);
 
 	if (!w->geom->extended_l2 || (!(alloc & zero) && (!alloc || qd_entry_host_off(p->entry))))
 		return 0;
 	return qd_err_set(err, QD_E_CORRUPT,
-			  "L2 entry of guest offset 0x%" PRIx64 ": invalid subcluster bitmap 0x%016" PRIx64, guest_off,
-			  p->bitmap);
+			  "L2 entry of guest offset 0x%" PRIx64 ": invalid subcluster bitmap 0x%016" PRIx64,
+			  guest_off, p->bitmap);
 }
 
 static int check_compressed(const struct qd_writer *w, uint64_t guest_off, uint64_t entry, struct qd_err *err)
@@ -69,11 +70,13 @@ static int check_compressed(const struct qd_writer *w, uint64_t guest_off, uint6
 	if (c.host_off && qd_range_within(c.host_off, 1, qd_alloc_end(w->alloc)) &&
 	    qd_align_down(c.host_off + c.nbytes - 1, w->geom->cluster_size) < qd_alloc_end(w->alloc))
 		return 0;
-	return qd_err_set(err, QD_E_CORRUPT, "L2 entry of guest offset 0x%" PRIx64 ": compressed cluster at 0x%" PRIx64
+	return qd_err_set(err, QD_E_CORRUPT,
+			  "L2 entry of guest offset 0x%" PRIx64 ": compressed cluster at 0x%" PRIx64
 			  " lies past the end of the file", guest_off, c.host_off);
 }
 
-static int check_place(const struct qd_writer *w, uint64_t guest_off, const struct place *p, struct qd_err *err)
+static int check_place(const struct qd_writer *w, uint64_t guest_off, const struct place *p,
+		       struct qd_err *err)
 {
 	uint64_t reserved = QD_L2_RESERVED, off = qd_entry_host_off(p->entry);
 
@@ -138,7 +141,8 @@ static int check_own(struct qd_writer *w, uint64_t entry, bool *ret_own, struct 
 		return rc;
 	if (count == 0)
 		return qd_err_set(err, QD_E_CORRUPT,
-				  "the cluster at 0x%" PRIx64 " is in use, but its refcount is 0; qdedup check tells more", off);
+				  "the cluster at 0x%" PRIx64 " is in use, but its refcount is 0; "
+				  "qdedup check tells more", off);
 	*ret_own = count == 1 && (entry & QD_COPIED);
 	return 0;
 }

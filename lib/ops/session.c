@@ -23,7 +23,8 @@ struct qd_session {
 static int open_read_only(struct qd_session *s, const struct qd_session_opts *opts, struct qd_err *err)
 {
 	struct qd_disk_opts disk_opts = {
-		.format = opts->format, .cache = opts->cache, .no_lock = opts->no_lock, .untrusted = opts->untrusted,
+		.format = opts->format, .cache = opts->cache, .no_lock = opts->no_lock,
+		.untrusted = opts->untrusted,
 	};
 	int rc = qd_disk_open(opts->path, &disk_opts, &s->disk, err);
 
@@ -44,7 +45,8 @@ static int open_backing(struct qd_session *s, const struct qd_session_opts *opts
 		return 0;
 	if (opts->untrusted)
 		return qd_err_set(err, QD_E_UNSUPPORTED,
-				  "backing file \"%s\" is named by the image and --untrusted forbids to open it", name);
+				  "backing file \"%s\" is named by the image and --untrusted forbids to "
+				  "open it", name);
 	rc = qd_disk_resolve_name(opts->path, name, "backing file", &path, err);
 	if (rc == 0)
 		rc = qd_disk_backing_format(s->img->backing_format, &disk_opts.format, err);
@@ -63,7 +65,8 @@ static int refuse_raw(struct qd_io *io, const char *format, struct qd_err *err)
 	if (rc)
 		return rc;
 	if ((format && strcmp(format, "qcow2")) || (!format && !qd_header_is_qcow2(magic, nread)))
-		return qd_err_set(err, QD_E_UNSUPPORTED, "only qcow2 images are written to; -r reads a raw one");
+		return qd_err_set(err, QD_E_UNSUPPORTED,
+				  "only qcow2 images are written to; -r reads a raw one");
 	return 0;
 }
 
@@ -110,11 +113,13 @@ uint64_t qd_session_size(const struct qd_session *s)
 	return s->size;
 }
 
-int qd_session_check(const struct qd_session *s, bool for_writing, uint64_t off, uint64_t nbytes, struct qd_err *err)
+int qd_session_check(const struct qd_session *s, bool for_writing, uint64_t off, uint64_t nbytes,
+		     struct qd_err *err)
 {
 	if (!qd_range_within(off, nbytes, s->size))
 		return qd_err_set(err, QD_E_INVALID, "%" PRIu64 " bytes at offset %" PRIu64
-				  " do not lie within the disk, which has %" PRIu64 " bytes", nbytes, off, s->size);
+				  " do not lie within the disk, which has %" PRIu64 " bytes", nbytes, off,
+				  s->size);
 	if (for_writing && !s->writer)
 		return qd_err_set(err, QD_E_INVALID, "the image is opened for reading only (-r)");
 	return 0;

@@ -32,7 +32,8 @@ int qd_session_open(const struct qd_session_opts *opts, struct qd_session **ret_
 uint64_t qd_session_size(const struct qd_session *s);
 
 /* QD_E_INVALID when the range does not lie within the disk, or for a write to a read-only session. */
-int qd_session_check(const struct qd_session *s, bool for_writing, uint64_t off, uint64_t nbytes, struct qd_err *err);
+int qd_session_check(const struct qd_session *s, bool for_writing, uint64_t off, uint64_t nbytes,
+		     struct qd_err *err);
 
 /* As in image/write.h; each checks its range as above. */
 int qd_session_read(struct qd_session *s, uint64_t off, size_t nbytes, void *buf, struct qd_err *err);

@@ -22,9 +22,11 @@ static int check_entry(const struct qd_alloc *a, uint64_t index, struct qd_err *
 	if ((entry & ~QD_REFTABLE_OFFSET_MASK) || !qd_is_aligned(off, cluster_size) ||
 	    !qd_range_within(off, cluster_size, a->end * cluster_size))
 		return qd_err_set(err, QD_E_CORRUPT, "refcount table entry %" PRIu64 ": 0x%" PRIx64
-				  " has reserved bits, is unaligned or lies past the end of the file; " REPAIR_HINT,
+				  " has reserved bits, is unaligned or lies past the end of the file; "
+				  REPAIR_HINT,
 				  index, entry);
-	return qd_extents_add(a->image.guard, off / cluster_size, 1, QD_STRUCT_REFBLOCK, (uint32_t)index, err);
+	return qd_extents_add(a->image.guard, off / cluster_size, 1, QD_STRUCT_REFBLOCK, (uint32_t)index,
+			      err);
 }
 
 static int load_table(struct qd_alloc *a, struct qd_err *err)
@@ -50,8 +52,8 @@ static int load_table(struct qd_alloc *a, struct qd_err *err)
 			rc = check_entry(a, i, err);
 	}
 	if (rc == 0)
-		rc = qd_extents_add(a->image.guard, a->table_off >> a->image.geom->cluster_bits, a->table_clusters,
-				    QD_STRUCT_REFTABLE, 0, err);
+		rc = qd_extents_add(a->image.guard, a->table_off >> a->image.geom->cluster_bits,
+				    a->table_clusters, QD_STRUCT_REFTABLE, 0, err);
 	return rc;
 }
 
@@ -148,7 +150,8 @@ int qd_alloc_guard(const struct qd_alloc *a, uint64_t cluster, struct qd_err *er
 	if (!e || !still_there(a, e))
 		return 0;
 	return qd_err_set(err, QD_E_CORRUPT,
-			  "the cluster at 0x%" PRIx64 " is about to be overwritten, but holds the %s; " REPAIR_HINT,
+			  "the cluster at 0x%" PRIx64 " is about to be overwritten, but holds the %s; "
+			  REPAIR_HINT,
 			  cluster << a->image.geom->cluster_bits, qd_struct_name(e->kind));
 }
 
@@ -243,7 +246,8 @@ static int drop_reference(struct qd_alloc *a, uint64_t cluster, bool *ret_free, 
 		return rc;
 	if (count == 0)
 		return qd_err_set(err, QD_E_CORRUPT,
-				  "the cluster at 0x%" PRIx64 " was in use, but its refcount is 0; " REPAIR_HINT,
+				  "the cluster at 0x%" PRIx64 " was in use, but its refcount is 0; "
+				  REPAIR_HINT,
 				  cluster << a->image.geom->cluster_bits);
 	*ret_free = count == 1;
 	return alloc_set_count(a, cluster, count - 1, err);

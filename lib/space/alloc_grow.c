@@ -11,6 +11,7 @@
  * It is written at once, in order: blocks and table, flush, the header's 12 bytes that
  * switch to it, flush.  The old table is released like any other cluster.
  */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,6 +138,7 @@ int alloc_grow_table(struct qd_alloc *a, struct qd_err *err)
 		rc = qd_alloc_write(a, err);	/* what the old table still has to learn */
 	if (rc)
 		return rc;
+	assert(g.nentries > old_entries);
 	table = realloc(a->table, g.nentries * sizeof(*table));
 	if (!table)
 		return qd_err_nomem(err, "the refcount table");

@@ -22,10 +22,14 @@ struct slot {
 	uint8_t data[];
 };
 
+struct bucket {
+	struct slot *first;
+};
+
 struct qd_cache {
 	struct qd_queue *queue;
 	uint64_t cluster_size;
-	struct slot **buckets;
+	struct bucket *buckets;
 	uint64_t nbuckets;		/* a power of two */
 	uint64_t nslots;
 	uint64_t max_slots;
@@ -72,7 +76,7 @@ static struct slot **bucket_of(struct qd_cache *c, uint64_t host_off)
 {
 	uint64_t number = host_off / c->cluster_size;
 
-	return &c->buckets[(number * 0x9e3779b97f4a7c15ull >> 20) & (c->nbuckets - 1)];
+	return &c->buckets[(number * 0x9e3779b97f4a7c15ull >> 20) & (c->nbuckets - 1)].first;
 }
 
 static void unlink_use(struct qd_cache *c, struct slot *s)
@@ -152,7 +156,7 @@ int qd_cache_get(struct qd_cache *c, enum qd_cache_class class, uint64_t host_of
 
 	if (s && s->class != class)
 		return qd_err_set(err, QD_E_CORRUPT,
-				  "the cluster at 0x%llx is an L2 table and a refcount block at the same time",
+				  "the cluster at 0x%llx is an L2 table and a refcount block at once",
 				  (unsigned long long)host_off);
 	if (s) {
 		unlink_use(c, s);

@@ -186,7 +186,8 @@ static bool complain(const struct subject *s, const struct crash *c, const char 
 	static const char *const kinds[] = { [CRASH_ALL] = "all", [CRASH_NONE] = "none",
 					     [CRASH_SUBSET] = "subset", [CRASH_TORN] = "torn" };
 
-	fprintf(stderr, "%s: seed %" PRIu64 ": crash after %zu operations (%s, seed %" PRIu64 "): %s (%" PRIu64 ")\n",
+	fprintf(stderr,
+		"%s: seed %" PRIu64 ": crash after %zu operations (%s, seed %" PRIu64 "): %s (%" PRIu64 ")\n",
 		s->path, seed, c->nops, kinds[c->kind], c->seed, what, at);
 	return false;
 }
@@ -265,7 +266,8 @@ static bool try_crash(const struct subject *s, const struct crash *c)
 	nstates++;
 	disk = content(io, NULL, &size, &err);
 	good = disk ? disk_is_sound(s, c, disk) : complain(s, c, err.msg, 0);
-	good = good && snapshots_are_sound(s, c, io) && repairs(s, c, io, disk) && snapshots_are_sound(s, c, io);
+	good = good && snapshots_are_sound(s, c, io) && repairs(s, c, io, disk) &&
+	       snapshots_are_sound(s, c, io);
 	free(disk);
 	qd_io_close(io);
 	return good;
