@@ -172,9 +172,10 @@ static int init_igzip(struct qd_codec *c, struct qd_err *err)
 	/* A small buffer ends blocks earlier, which suits mixed content. */
 	static const uint32_t sizes[] = { 0, ISAL_DEF_LVL1_DEFAULT, ISAL_DEF_LVL2_SMALL, ISAL_DEF_LVL3_SMALL };
 
+	/* It looks at what it has not written; zeros, so that the same input gives the same output for sure. */
 	c->igzip_buf_nbytes = sizes[c->level->igzip];
-	c->igzip_buf = malloc(c->igzip_buf_nbytes);
-	c->igzip = malloc(sizeof(*c->igzip));
+	c->igzip_buf = calloc(1, c->igzip_buf_nbytes);
+	c->igzip = calloc(1, sizeof(*c->igzip));
 	c->second = malloc(c->cluster_size);
 	return c->igzip && c->igzip_buf && c->second ? 0 : qd_err_nomem(err, "a compressor");
 }
