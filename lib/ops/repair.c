@@ -16,6 +16,9 @@
  *	COUNTS      refcounts; new structures for all of them       "
  *	COPIED      flags                                       repair_entries.c
  *
+ *	what was lost is searched for in                        repair_search.c
+ *	carrying it out                                         repair_apply.c
+ *
  * Invariants
  *  R1  the plan is data, complete and checked in memory before the first write.  A plan
  *      that leaves anything which can be repaired is not carried out at all.
@@ -45,7 +48,6 @@
 #include <string.h>
 
 #include "base/host.h"
-#include "ops/saved.h"
 
 #define MAX_ROUNDS 200
 
@@ -299,94 +301,6 @@ static int make_plan(struct rep *r, const struct qd_check_result *before, struct
 	return rc;
 }
 
-/* ---- carrying it out ---- */
-
-static int set_bits(struct rep *r, struct qd_queue *q, uint64_t clear, uint64_t set, struct qd_err *err)
-{
-	uint8_t word[8];
-	uint64_t old;
-	int rc;
-
-	if (r->header.version < 3)
-		return 0;
-	rc = qd_queue_read(q, word, sizeof(word), QD_HEADER_OFF_INCOMPATIBLE, err);
-	if (rc)
-		return rc;
-	old = qd_get_be64(word);
-	qd_put_be64(word, (old & ~clear) | set);
-	if (qd_get_be64(word) == old)
-		return 0;
-	return qd_queue_write(q, word, sizeof(word), QD_HEADER_OFF_INCOMPATIBLE, err);
-}
-
-/* R8: is everything but counts and flags in order, and QEMU able to deal with it? */
-static bool may_mark_dirty(const struct qd_check_result *c)
-{
-	uint64_t mild = c->count[QD_F_COPIED_SET] + c->count[QD_F_COPIED_CLEAR] +
-			c->count[QD_F_L1_COPIED_SET] + c->count[QD_F_L1_COPIED_CLEAR] +
-			c->count[QD_F_REFCOUNT_LOW];
-
-	return c->corruptions == mild && !c->corrupt_bit && !c->blind;
-}
-
-/* R6 */
-static int finish(struct rep *r, struct qd_io *io, struct qd_queue *q, bool marked,
-		  struct qd_repair_result *res, struct qd_err *err)
-{
-	struct qd_check_opts opts = { .threads = r->opts->threads, .memory = r->opts->memory / 2 };
-	uint64_t bits = QD_INCOMPAT_DIRTY | QD_INCOMPAT_CORRUPT;
-	int rc;
-
-	rc = qd_check(io, &opts, r->progress, &res->after, err);
-	if (rc)
-		return rc;
-	if (r->opts->what == QD_REPAIR_LEAKS)
-		bits = marked && !res->before.dirty ? (uint64_t)QD_INCOMPAT_DIRTY : 0;
-	if (res->after.corruptions || res->after.check_errors)
-		return 0;
-	rc = qd_queue_barrier(q, err);
-	if (rc == 0)
-		rc = set_bits(r, q, bits, 0, err);
-	if (rc == 0)
-		rc = qd_queue_flush(q, err);
-	if (rc == 0) {
-		res->after.dirty = res->after.dirty && !(bits & QD_INCOMPAT_DIRTY);
-		res->after.corrupt_bit = res->after.corrupt_bit && !(bits & QD_INCOMPAT_CORRUPT);
-		res->after.count[QD_F_DIRTY] = res->after.dirty;
-		res->after.count[QD_F_CORRUPT_BIT] = res->after.corrupt_bit;
-	}
-	return rc;
-}
-
-static int carry_out(struct rep *r, struct qd_io *io, struct qd_repair_result *res, struct qd_err *err)
-{
-	bool mark = may_mark_dirty(&res->before) && !qd_plan_is_empty(r->plan);
-	struct qd_queue_stats stats;
-	struct qd_queue *q = NULL;
-	int rc = 0;
-
-	if (r->opts->save)
-		rc = rep_save_metadata(r, r->opts->save, err);
-	if (rc == 0 && r->opts->ready)
-		rc = r->opts->ready(r->opts->ctx, res, err);
-	if (rc == 0)
-		rc = qd_queue_new(io, r->opts->memory / 4, &q, err);
-	if (rc == 0 && mark)
-		rc = set_bits(r, q, 0, QD_INCOMPAT_DIRTY, err);
-	if (rc == 0)
-		rc = qd_plan_apply(r->plan, q, err);
-	if (rc == 0)
-		rc = qd_queue_flush(q, err);
-	if (rc == 0)
-		rc = finish(r, io, q, mark, res, err);
-	if (q) {
-		qd_queue_stats(q, &stats);
-		res->flushes = stats.flushes;
-	}
-	qd_queue_free(q);
-	return rc;
-}
-
 /* Anything to do: planned words, or bits that have been earned? */
 static bool has_work(const struct rep *r)
 {
@@ -409,7 +323,7 @@ static int plan_and_do(struct rep *r, struct qd_io *io, struct qd_repair_result 
 	}
 	res->changed = true;
 	if (!r->opts->dry_run)
-		return carry_out(r, io, res, err);
+		return rep_carry_out(r, io, res, err);
 	res->after = r->check;
 	return 0;
 }

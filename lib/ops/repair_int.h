@@ -73,6 +73,9 @@ int rep_fix_overflow(struct rep *r, const struct qd_finding *f, struct qd_err *e
 int rep_fix_count(struct rep *r, const struct qd_finding *f, struct qd_err *err);
 int rep_fix_copied(struct rep *r, const struct qd_finding *f, struct qd_err *err);
 
+/* Writes what is planned to io, R6 and R8 included; fills in res->after. */
+int rep_carry_out(struct rep *r, struct qd_io *io, struct qd_repair_result *res, struct qd_err *err);
+
 /* Makes new refcount structures, all counts zero, and leads the header there. */
 int rep_new_refcounts(struct rep *r, struct qd_err *err);
 
