@@ -148,11 +148,16 @@ static int round_size(struct qd_disk *d, struct qd_err *err)
 	return 0;
 }
 
+static uint64_t map_cache(const struct qd_disk_opts *opts)
+{
+	return opts->map_cache_nbytes ? opts->map_cache_nbytes : DEFAULT_MAP_CACHE;
+}
+
 static int make_map(struct qd_disk *d, const struct qd_disk_opts *opts, struct qd_err *err)
 {
 	struct qd_image *img = d->img;
 	const struct qd_snapshot *s;
-	uint64_t cache = opts->map_cache_nbytes ? opts->map_cache_nbytes : DEFAULT_MAP_CACHE;
+	uint64_t cache = map_cache(opts);
 	uint64_t *l1 = NULL;
 	int r;
 
@@ -283,6 +288,20 @@ static int open_chain(struct qd_disk *top, const struct qd_disk_opts *opts, stru
 	return r;
 }
 
+/* Every layer was given all of the cache while nobody knew how many there are. */
+static int share_cache(struct qd_disk *top, const struct qd_disk_opts *opts, struct qd_err *err)
+{
+	uint64_t nmaps = 0;
+	int r = 0;
+
+	for (struct qd_disk *d = top; d; d = d->backing)
+		nmaps += d->map != NULL;
+	for (struct qd_disk *d = top; !r && d; d = d->backing)
+		if (d->map && nmaps > 1)
+			r = qd_map_set_cache(d->map, map_cache(opts) / nmaps, err);
+	return r;
+}
+
 int qd_disk_open(const char *path, const struct qd_disk_opts *opts, struct qd_disk **ret_disk,
 		 struct qd_err *err)
 {
@@ -292,6 +311,8 @@ int qd_disk_open(const char *path, const struct qd_disk_opts *opts, struct qd_di
 	if (r)
 		return r;
 	r = open_chain(d, opts, err);
+	if (!r)
+		r = share_cache(d, opts, err);
 	if (r) {
 		qd_disk_close(d);
 		return r;

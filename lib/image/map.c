@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The L2 cache is a set of slots under one mutex.  A table is pinned while a lookup
- * scans it, so that scanning happens outside the lock; a slot is reused only when
- * nobody pins it, the least recently used first.
+ * The L2 cache is a set of slots under one mutex.  A slot holds a piece of an L2 table,
+ * 64 KiB or all of a smaller one: a chain of 200 files with clusters of 2 MiB needs a
+ * few of each.  A piece is pinned while a lookup scans it, so that scanning happens
+ * outside the lock; a slot is reused only when nobody pins it, the least recently used
+ * first.
  *
- *	l1 index --hash--> bucket of WAYS slots --> { l1 index, entries, pins, last use }
+ *	piece number --hash--> bucket of nways slots --> { piece number, entries, pins, last use }
  *
  * Entries are kept as they stand in the file (big-endian) and decoded where used.
  */
@@ -18,12 +20,14 @@
 #include "format/entry.h"
 
 #define WAYS 8u
+#define MIN_SLOTS 2u
+#define MAX_PIECE (64u << 10)	/* bytes */
 
 struct slot {
-	uint64_t l1_index;
-	uint8_t *table;		/* NULL: never used */
+	uint64_t piece;		/* its number: guest offset / piece_span */
+	uint8_t *entries;	/* NULL: never used */
 	uint32_t pins;
-	bool loaded;		/* table holds l1_index's L2 table */
+	bool loaded;		/* entries are those of the piece */
 	uint64_t last_use;
 };
 
@@ -33,20 +37,43 @@ struct qd_map {
 	uint64_t l1_entries;
 	uint64_t virtual_size;
 	uint64_t data_size;
-	size_t table_nbytes;
-	struct slot *slots;
+	size_t piece_nbytes;
+	uint64_t piece_span;		/* guest bytes */
+	uint64_t pieces;		/* in an L2 table */
+	struct slot *slots;		/* nsets * nways */
 	uint64_t nsets;
+	uint64_t nways;
 	uint64_t clock;
 	pthread_mutex_t lock;
 	pthread_cond_t unpinned;
 };
+
+static uint64_t count_slots(const struct qd_map *map)
+{
+	return map->nsets * map->nways;
+}
+
+int qd_map_set_cache(struct qd_map *map, uint64_t cache_nbytes, struct qd_err *err)
+{
+	uint64_t nslots = qd_min_u64(cache_nbytes / map->piece_nbytes, map->l1_entries * map->pieces);
+	struct slot *slots;
+
+	nslots = qd_max_u64(nslots, MIN_SLOTS);
+	slots = calloc(nslots, sizeof(*slots));
+	if (!slots)
+		return qd_err_nomem(err, "a cluster map");
+	free(map->slots);
+	map->slots = slots;
+	map->nways = qd_min_u64(nslots, WAYS);
+	map->nsets = nslots / map->nways;
+	return 0;
+}
 
 int qd_map_new(const struct qd_image *img, const uint64_t *l1, uint32_t l1_entries,
 	       uint64_t virtual_size, uint64_t cache_nbytes, struct qd_map **ret_map,
 	       struct qd_err *err)
 {
 	struct qd_map *map = calloc(1, sizeof(*map));
-	uint64_t nslots;
 
 	if (!map)
 		return qd_err_nomem(err, "a cluster map");
@@ -54,14 +81,13 @@ int qd_map_new(const struct qd_image *img, const uint64_t *l1, uint32_t l1_entri
 	map->l1_entries = l1_entries;
 	map->virtual_size = virtual_size;
 	map->data_size = img->file_size;
-	map->table_nbytes = (size_t)img->geom.cluster_size;
-	nslots = qd_min_u64(cache_nbytes / img->geom.cluster_size, l1_entries);
-	map->nsets = qd_max_u64(qd_div_up(nslots, WAYS), 2);
-	map->slots = calloc(map->nsets * WAYS, sizeof(*map->slots));
+	map->piece_nbytes = (size_t)qd_min_u64(img->geom.cluster_size, MAX_PIECE);
+	map->pieces = img->geom.cluster_size / map->piece_nbytes;
+	map->piece_span = map->piece_nbytes / img->geom.l2_entry_size << img->geom.cluster_bits;
 	map->l1 = malloc(l1_entries ? l1_entries * sizeof(*l1) : 1);
 	pthread_mutex_init(&map->lock, NULL);
 	pthread_cond_init(&map->unpinned, NULL);
-	if (!map->slots || !map->l1) {
+	if (!map->l1 || qd_map_set_cache(map, cache_nbytes, err)) {
 		qd_map_free(map);
 		return qd_err_nomem(err, "a cluster map");
 	}
@@ -76,8 +102,8 @@ void qd_map_free(struct qd_map *map)
 	if (!map)
 		return;
 	if (map->slots)
-		for (uint64_t i = 0; i < map->nsets * WAYS; i++)
-			free(map->slots[i].table);
+		for (uint64_t i = 0; i < count_slots(map); i++)
+			free(map->slots[i].entries);
 	pthread_cond_destroy(&map->unpinned);
 	pthread_mutex_destroy(&map->lock);
 	free(map->slots);
@@ -90,16 +116,16 @@ void qd_map_set_data_size(struct qd_map *map, uint64_t nbytes)
 	map->data_size = nbytes;
 }
 
-/* The slot that holds l1_index, or the unpinned one to reuse, or NULL. Called locked. */
-static struct slot *pick_slot(struct qd_map *map, uint64_t l1_index, bool *ret_hit)
+/* The slot that holds the piece, or the unpinned one to reuse, or NULL. Called locked. */
+static struct slot *pick_slot(struct qd_map *map, uint64_t piece, bool *ret_hit)
 {
-	struct slot *set = &map->slots[(l1_index % map->nsets) * WAYS];
+	struct slot *set = &map->slots[(piece % map->nsets) * map->nways];
 	struct slot *victim = NULL;
 
-	for (unsigned i = 0; i < WAYS; i++) {
+	for (uint64_t i = 0; i < map->nways; i++) {
 		struct slot *s = &set[i];
 
-		if (s->loaded && s->l1_index == l1_index) {
+		if (s->loaded && s->piece == piece) {
 			*ret_hit = true;
 			return s;
 		}
@@ -110,44 +136,45 @@ static struct slot *pick_slot(struct qd_map *map, uint64_t l1_index, bool *ret_h
 	return victim;
 }
 
-static int load_table(struct qd_map *map, struct slot *s, uint64_t l1_index, struct qd_err *err)
+static int load_piece(struct qd_map *map, struct slot *s, uint64_t piece, struct qd_err *err)
 {
+	uint64_t l1_index = piece / map->pieces, size = map->img->geom.cluster_size;
 	uint64_t off = qd_entry_host_off(map->l1[l1_index]);
 	int r;
 
 	if (map->l1[l1_index] & QD_L1_RESERVED)
 		return qd_err_set(err, QD_E_CORRUPT, "L1 entry %" PRIu64 ": reserved bits set in 0x%" PRIx64, l1_index,
 				  map->l1[l1_index]);
-	if (!qd_is_aligned(off, map->table_nbytes) || !qd_range_within(off, map->table_nbytes, map->img->file_size))
+	if (!qd_is_aligned(off, size) || !qd_range_within(off, size, map->img->file_size))
 		return qd_err_set(err, QD_E_CORRUPT,
 				  "L1 entry %" PRIu64 ": L2 table at 0x%" PRIx64
 				  " is unaligned or past the end of the file (0x%" PRIx64 ")",
 				  l1_index, off, map->img->file_size);
-	if (!s->table) {
-		s->table = malloc(map->table_nbytes);
-		if (!s->table)
+	if (!s->entries) {
+		s->entries = malloc(map->piece_nbytes);
+		if (!s->entries)
 			return qd_err_nomem(err, "an L2 table");
 	}
-	r = qd_io_read(map->img->io, s->table, map->table_nbytes, off, err);
+	r = qd_io_read(map->img->io, s->entries, map->piece_nbytes, off + piece % map->pieces * map->piece_nbytes, err);
 	return r ? qd_err_prefix(err, r, "L2 table %" PRIu64, l1_index) : 0;
 }
 
 /* Returns the slot pinned; the caller releases it. */
-static int get_table(struct qd_map *map, uint64_t l1_index, struct slot **ret_slot, struct qd_err *err)
+static int get_piece(struct qd_map *map, uint64_t piece, struct slot **ret_slot, struct qd_err *err)
 {
 	struct slot *s;
 	bool hit;
 	int r = 0;
 
 	pthread_mutex_lock(&map->lock);
-	while (!(s = pick_slot(map, l1_index, &hit)))
+	while (!(s = pick_slot(map, piece, &hit)))
 		pthread_cond_wait(&map->unpinned, &map->lock);
 	if (!hit) {
 		s->loaded = false;
-		r = load_table(map, s, l1_index, err);
+		r = load_piece(map, s, piece, err);
 		if (!r) {
 			s->loaded = true;
-			s->l1_index = l1_index;
+			s->piece = piece;
 		}
 	}
 	if (!r) {
@@ -159,7 +186,7 @@ static int get_table(struct qd_map *map, uint64_t l1_index, struct slot **ret_sl
 	return r;
 }
 
-static void put_table(struct qd_map *map, struct slot *s)
+static void put_piece(struct qd_map *map, struct slot *s)
 {
 	pthread_mutex_lock(&map->lock);
 	if (--s->pins == 0)
@@ -222,13 +249,13 @@ static int check_bitmap(const struct qd_map *map, uint64_t guest_off, uint64_t e
 	return 0;
 }
 
-/* Decodes the unit at guest_off, which lies in the table given. */
-static int decode_unit(const struct qd_map *map, const uint8_t *table, uint64_t guest_off,
+/* Decodes the unit at guest_off, which lies in the piece given. */
+static int decode_unit(const struct qd_map *map, const uint8_t *piece, uint64_t guest_off,
 		       struct unit *ret_unit, struct qd_err *err)
 {
 	const struct qd_geom *g = &map->img->geom;
-	uint64_t index = (guest_off >> g->cluster_bits) & (g->l2_entries - 1);
-	const uint8_t *p = table + index * g->l2_entry_size;
+	uint64_t index = (guest_off & (map->piece_span - 1)) >> g->cluster_bits;
+	const uint8_t *p = piece + index * g->l2_entry_size;
 	uint64_t in_cluster = guest_off & (g->cluster_size - 1);
 	uint64_t entry = qd_get_be64(p);
 	int r;
@@ -287,8 +314,8 @@ static bool continues(const struct qd_map_run *run, const struct unit *next, uin
 	return next->host_off == run->host_off + nbytes;
 }
 
-/* Extends the run within one table; the run's kind is already known if run->nbytes > 0. */
-static int scan_table(const struct qd_map *map, const uint8_t *table, uint64_t end, struct qd_map_run *run,
+/* Extends the run within one piece; the run's kind is already known if run->nbytes > 0. */
+static int scan_piece(const struct qd_map *map, const uint8_t *piece, uint64_t end, struct qd_map_run *run,
 		      bool *ret_more, struct qd_err *err)
 {
 	const struct qd_geom *g = &map->img->geom;
@@ -298,7 +325,7 @@ static int scan_table(const struct qd_map *map, const uint8_t *table, uint64_t e
 	int r;
 
 	while (pos < end) {
-		r = decode_unit(map, table, pos, &u, err);
+		r = decode_unit(map, piece, pos, &u, err);
 		if (r)
 			return r;
 		if (!run->nbytes) {
@@ -361,11 +388,12 @@ int qd_map_get(struct qd_map *map, uint64_t guest_off, uint64_t max_nbytes, stru
 			scan_empty(map, l2_span, end, &run);
 			continue;
 		}
-		r = get_table(map, l1_index, &s, err);
+		r = get_piece(map, pos / map->piece_span, &s, err);
 		if (r)
 			return r;
-		r = scan_table(map, s->table, qd_min_u64(end, (l1_index + 1) * l2_span), &run, &more, err);
-		put_table(map, s);
+		r = scan_piece(map, s->entries, qd_min_u64(end, (pos / map->piece_span + 1) * map->piece_span), &run,
+			       &more, err);
+		put_piece(map, s);
 		if (r)
 			return r;
 	}

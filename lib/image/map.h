@@ -30,8 +30,8 @@ struct qd_map_run {
 };
 
 /*
- * l1 (l1_entries values, copied) maps virtual_size bytes.  cache_nbytes bounds the L2
- * tables held (at least one per thread is held).  img must outlive the map.
+ * l1 (l1_entries values, copied) maps virtual_size bytes.  cache_nbytes bounds the
+ * pieces of L2 tables held, of 64 KiB at most (two are held at least).  img must outlive the map.
  */
 int qd_map_new(const struct qd_image *img, const uint64_t *l1, uint32_t l1_entries,
 	       uint64_t virtual_size, uint64_t cache_nbytes, struct qd_map **ret_map,
@@ -42,12 +42,15 @@ void qd_map_free(struct qd_map *map);
  * The run of equal kind that starts at guest_off (< virtual_size): contiguous on the
  * host for DATA, one cluster for COMPRESSED, ended by max_nbytes.  Runs of UNALLOCATED
  * and ZERO span L2 tables, so that an empty disk of any size is a few calls; runs with a
- * host offset end with their L2 table.  Whether a DATA run lies within the data file is checked
- * against that file's size: a cluster cut off by the end of the file is kept (its tail
- * reads as zeros), one wholly past it is QD_E_CORRUPT.
+ * host offset end with their piece of an L2 table.  Whether a DATA run lies within the
+ * data file is checked against that file's size: a cluster cut off by the end of the
+ * file is kept (its tail reads as zeros), one wholly past it is QD_E_CORRUPT.
  */
 int qd_map_get(struct qd_map *map, uint64_t guest_off, uint64_t max_nbytes, struct qd_map_run *ret_run,
 	       struct qd_err *err);
+
+/* Another bound on what is held of L2 tables, before the first qd_map_get. */
+int qd_map_set_cache(struct qd_map *map, uint64_t cache_nbytes, struct qd_err *err);
 
 /* The size of the file that DATA runs point into (an external data file); default: the image's own. */
 void qd_map_set_data_size(struct qd_map *map, uint64_t nbytes);

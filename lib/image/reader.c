@@ -13,8 +13,10 @@
 #include "image/codec.h"
 #include "image/disk.h"
 
-struct unpacker {			/* one per compressed layer of the chain */
-	const struct qd_disk *layer;
+#define MAX_UNPACKERS 2u		/* a chain may have 200 layers with clusters of 2 MiB */
+
+struct unpacker {			/* of one layer with compressed clusters */
+	const struct qd_disk *layer;	/* NULL: unused */
 	struct qd_codec *codec;
 	uint8_t *packed;		/* up to two clusters: what a descriptor can span */
 	uint8_t *cluster;
@@ -23,8 +25,8 @@ struct unpacker {			/* one per compressed layer of the chain */
 
 struct qd_reader {
 	const struct qd_disk *disk;
-	struct unpacker *unpackers;
-	unsigned nunpackers;
+	struct unpacker unpackers[MAX_UNPACKERS];
+	unsigned next;			/* the one that serves another layer next */
 };
 
 int qd_reader_new(const struct qd_disk *disk, struct qd_reader **ret_reader, struct qd_err *err)
@@ -38,31 +40,28 @@ int qd_reader_new(const struct qd_disk *disk, struct qd_reader **ret_reader, str
 	return 0;
 }
 
+static void clear_unpacker(struct unpacker *u)
+{
+	qd_codec_free(u->codec);
+	free(u->packed);
+	free(u->cluster);
+	*u = (struct unpacker){ .layer = NULL };
+}
+
 void qd_reader_free(struct qd_reader *r)
 {
 	if (!r)
 		return;
-	for (unsigned i = 0; i < r->nunpackers; i++) {
-		qd_codec_free(r->unpackers[i].codec);
-		free(r->unpackers[i].packed);
-		free(r->unpackers[i].cluster);
-	}
-	free(r->unpackers);
+	for (unsigned i = 0; i < MAX_UNPACKERS; i++)
+		clear_unpacker(&r->unpackers[i]);
 	free(r);
 }
 
-static int add_unpacker(struct qd_reader *r, const struct qd_disk *layer, struct unpacker **ret_u,
-			struct qd_err *err)
+static int init_unpacker(struct unpacker *u, const struct qd_disk *layer, struct qd_err *err)
 {
-	struct unpacker *all = realloc(r->unpackers, (r->nunpackers + 1) * sizeof(*all)), *u;
 	size_t cluster_size = (size_t)layer->img->geom.cluster_size;
 	int ret;
 
-	if (!all)
-		return qd_err_nomem(err, "a reader");
-	r->unpackers = all;
-	u = &all[r->nunpackers++];
-	*u = (struct unpacker){ .layer = layer };
 	ret = qd_codec_new(layer->img->header.compression_type, cluster_size, 0, &u->codec, err);
 	if (ret)
 		return ret;
@@ -70,19 +69,29 @@ static int add_unpacker(struct qd_reader *r, const struct qd_disk *layer, struct
 	u->cluster = malloc(cluster_size);
 	if (!u->packed || !u->cluster)
 		return qd_err_nomem(err, "a reader");
-	*ret_u = u;
+	u->layer = layer;
 	return 0;
 }
 
 static int get_unpacker(struct qd_reader *r, const struct qd_disk *layer, struct unpacker **ret_u,
 			struct qd_err *err)
 {
-	for (unsigned i = 0; i < r->nunpackers; i++)
+	struct unpacker *u;
+	int ret;
+
+	for (unsigned i = 0; i < MAX_UNPACKERS; i++)
 		if (r->unpackers[i].layer == layer) {
 			*ret_u = &r->unpackers[i];
 			return 0;
 		}
-	return add_unpacker(r, layer, ret_u, err);
+	u = &r->unpackers[r->next++ % MAX_UNPACKERS];
+	clear_unpacker(u);
+	ret = init_unpacker(u, layer, err);
+	if (ret)
+		clear_unpacker(u);
+	else
+		*ret_u = u;
+	return ret;
 }
 
 static int unpack(struct unpacker *u, uint64_t entry, struct qd_err *err)

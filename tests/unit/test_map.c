@@ -278,6 +278,46 @@ static void an_empty_disk_of_any_size_is_one_run(void)
 	free_model(m);
 }
 
+/* A table of 128 KiB is held in two pieces. */
+static void tables_larger_than_a_piece_are_one_map(void)
+{
+	static const struct {
+		uint64_t first, n;	/* clusters */
+		enum qd_map_kind kind;
+	} rows[] = {
+		{ 0, 8190, QD_MAP_UNALLOCATED }, { 8190, 2, QD_MAP_DATA }, { 8192, 2, QD_MAP_DATA },
+		{ 8194, 11806, QD_MAP_UNALLOCATED }, { 20000, 1, QD_MAP_DATA }, { 20001, 9999, QD_MAP_UNALLOCATED },
+		{ 30000, 1, QD_MAP_ZERO }, { 30001, 10959, QD_MAP_UNALLOCATED },
+	};
+	struct crafted c;
+	struct qd_image *img = NULL;
+	struct qd_map *map = NULL;
+	struct qd_map_run run;
+	uint64_t data;
+
+	crafted_new(&c, &(struct crafted_opts){ .virtual_size = 5ull << 30, .cluster_bits = 17 });
+	data = crafted_alloc(&c, 5);
+	for (uint64_t i = 0; i < 4; i++)
+		crafted_map(&c, c.l1_off, 8190 + i, (data + (i << 17)) | 1ull << 63, 0);
+	crafted_map(&c, c.l1_off, 20000, (data + (4ull << 17)) | 1ull << 63, 0);
+	crafted_map(&c, c.l1_off, 30000, 1, 0);
+	CU_ASSERT_EQUAL_FATAL(qd_image_open(crafted_io(&c), 0, &img, NULL), 0);
+	for (uint64_t cache = 0; cache <= 4 << 20; cache += 1 << 20) {
+		CU_ASSERT_EQUAL_FATAL(qd_map_new(img, img->l1, img->header.l1_entries, 5ull << 30, cache, &map, NULL), 0);
+		for (unsigned pass = 0; pass < 2; pass++)
+			for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+				CU_ASSERT_EQUAL(qd_map_get(map, rows[i].first << 17, UINT64_MAX, &run, NULL), 0);
+				CU_ASSERT_TRUE(run.kind == rows[i].kind && run.nbytes == rows[i].n << 17);
+				if (run.kind == QD_MAP_DATA)
+					CU_ASSERT_EQUAL(run.host_off, i == 4 ? data + (4ull << 17) :
+									       data + ((rows[i].first - 8190) << 17));
+			}
+		qd_map_free(map);
+	}
+	qd_image_close(img);
+	crafted_free(&c);
+}
+
 /* ---- threads ----------------------------------------------------------------------------- */
 
 #define NTHREADS 12
@@ -529,6 +569,7 @@ CU_ErrorCode suite_map(void)
 		QD_TEST(extended_tables_agree_with_the_model),
 		QD_TEST(runs_cross_tables_only_where_nothing_has_a_place),
 		QD_TEST(an_empty_disk_of_any_size_is_one_run),
+		QD_TEST(tables_larger_than_a_piece_are_one_map),
 		QD_TEST(threads_share_a_small_cache),
 		QD_TEST(refuses_plain_entries_that_cannot_be_true),
 		QD_TEST(refuses_extended_entries_that_cannot_be_true),
