@@ -5,9 +5,10 @@
  *
  * Where an L1 entry points at something else, that something is believed (the header
  * says where it is, or a table of few entries does) and the entry is not: its "table" is
- * neither walked nor counted.  But refcount blocks are believed last, because all they
- * say can be found out again: one that looks like an L2 table and is named by an L1
- * entry is that table.
+ * neither walked nor counted.  But what can be found out again, as refcounts can, what is
+ * worth less than a guest's data, as bitmaps are, and what one wrong length makes run over
+ * its neighbours, as the snapshot table does, is believed after a cluster that looks like an
+ * L2 table and is named by an L1 entry.
  */
 #include "ops/check_int.h"
 
@@ -58,6 +59,13 @@ static int looks_like_l2(struct chk *c, uint64_t cluster, bool *ret_does, struct
 	return rc;
 }
 
+/* Not the refcount table and L1 tables: they look like L2 tables themselves. */
+static bool is_doubtful(enum qd_struct_kind kind)
+{
+	return kind == QD_STRUCT_REFBLOCK || kind == QD_STRUCT_SNAPSHOT_TABLE ||
+	       kind == QD_STRUCT_BITMAP_DIR || kind == QD_STRUCT_BITMAP_DATA;
+}
+
 /* A table in the place of e: reported, and *ret_believed says which of the two holds. */
 static int table_overlaps(struct chk *c, struct qd_l2ref *r, const struct qd_extent *e, struct qd_err *err)
 {
@@ -72,7 +80,7 @@ static int table_overlaps(struct chk *c, struct qd_l2ref *r, const struct qd_ext
 	bool believed = false;
 	int rc;
 
-	if (e->kind == QD_STRUCT_REFBLOCK) {
+	if (is_doubtful(e->kind)) {
 		rc = looks_like_l2(c, r->cluster, &believed, err);
 		if (rc)
 			return rc;
@@ -80,7 +88,7 @@ static int table_overlaps(struct chk *c, struct qd_l2ref *r, const struct qd_ext
 	r->bad = !believed;
 	if (believed) {
 		f = (struct qd_finding){
-			.type = QD_F_OVERLAP, .nitems = 1, .value = { QD_STRUCT_REFBLOCK, QD_STRUCT_L2, 1 },
+			.type = QD_F_OVERLAP, .nitems = 1, .value = { e->kind, QD_STRUCT_L2, 1 },
 			.place = { QD_AT_HOST, 0, 0, QD_NOWHERE, off },
 		};
 		forget_block(c, e);

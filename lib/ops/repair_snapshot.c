@@ -8,6 +8,7 @@
 #include "ops/repair_snapshot.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "format/bitmap.h"
 #include "format/snapshot.h"
@@ -96,12 +97,92 @@ static int count_sound(struct rep *r, uint64_t off, uint32_t max, uint32_t *ret_
 	return rc;
 }
 
+/* Bytes of the name before the first zero byte; a wrong length takes in what follows. */
+static int measure_name(struct rep *r, uint64_t off, uint16_t claimed, uint16_t *ret_nbytes,
+			struct qd_err *err)
+{
+	char *name = malloc((size_t)claimed + 1);
+	int rc = name ? qd_plan_read(r->plan, name, claimed, off, err) : qd_err_nomem(err, "a name");
+
+	if (rc == 0)
+		*ret_nbytes = (uint16_t)strnlen(name, claimed);
+	free(name);
+	return rc;
+}
+
+/*
+ * Lets the name of the entry at off end at its first zero byte.  *ret_next is where the
+ * next entry is, 0 when this can be none.
+ */
+static int mend_name(struct rep *r, uint64_t off, bool write, uint64_t *ret_next, uint32_t *ret_nmended,
+		     struct qd_err *err)
+{
+	uint8_t buf[QD_SNAPSHOT_FIXED];
+	uint16_t claimed, is;
+	uint64_t l1_off, name_off;
+	int rc = qd_plan_read(r->plan, buf, sizeof(buf), off, err);
+
+	*ret_next = 0;
+	if (rc)
+		return rc;
+	l1_off = qd_get_be64(buf);
+	claimed = qd_get_be16(buf + 14);
+	name_off = off + sizeof(buf) + qd_get_be32(buf + 36) + qd_get_be16(buf + 12);
+	if (qd_get_be32(buf + 36) > QD_SNAPSHOT_MAX_EXTRA || l1_off == 0 || l1_off >= r->file_size ||
+	    !qd_is_aligned(l1_off, r->geom.cluster_size) || name_off >= r->file_size)
+		return 0;
+	rc = measure_name(r, name_off, claimed, &is, err);
+	if (rc)
+		return rc;
+	*ret_next = qd_align_up(name_off + is, 8);
+	if (is == claimed)
+		return 0;
+	++*ret_nmended;
+	qd_put_be16(buf + 14, is);
+	return write ? qd_plan_write(r->plan, buf + 14, 2, off + 14, QD_PLAN_DROP, err) : 0;
+}
+
+static int mend_names(struct rep *r, bool write, bool *ret_mended, struct qd_err *err)
+{
+	uint64_t off = r->header.snapshots_off;
+	uint32_t nmended = 0;
+
+	*ret_mended = false;
+	if (!qd_is_aligned(off, r->geom.cluster_size) || r->header.snapshot_count > QD_MAX_SNAPSHOTS)
+		return 0;
+	for (uint32_t i = 0; off && i < r->header.snapshot_count; i++) {
+		int rc = mend_name(r, off, write, &off, &nmended, err);
+
+		if (rc)
+			return rc;
+	}
+	*ret_mended = off && nmended;
+	return 0;
+}
+
+/*
+ * With names that end at their first zero byte, do as many entries follow each other as
+ * the header counts?  Then the length of a name was what is wrong.
+ */
+static int fix_names(struct rep *r, const struct qd_finding *f, bool *ret_fixed, struct qd_err *err)
+{
+	int rc = mend_names(r, false, ret_fixed, err);
+
+	if (rc || !*ret_fixed)
+		return rc;
+	rep_plan(r, QD_REPAIR_SET, f);
+	return mend_names(r, true, ret_fixed, err);
+}
+
 int rep_find_snapshots(struct rep *r, const struct qd_finding *f, bool believe, struct qd_err *err)
 {
 	uint32_t count = r->header.snapshot_count, sound;
 	uint64_t off = 0;
-	int rc = 0;
+	bool fixed;
+	int rc = fix_names(r, f, &fixed, err);
 
+	if (rc || fixed)
+		return rc;
 	if (believe && count <= QD_MAX_SNAPSHOTS) {
 		rc = count_sound(r, r->header.snapshots_off, count, &sound, err);
 		if (rc)
@@ -128,8 +209,12 @@ static int fix_entry(struct rep *r, const struct qd_finding *f, struct qd_err *e
 	uint64_t off = f->value[0];
 	uint32_t left = (uint32_t)f->value[1], sound;
 	uint8_t was[4], is[4];
-	int rc = qd_plan_read(r->plan, was, sizeof(was), off + 36, err);
+	bool fixed;
+	int rc = fix_names(r, f, &fixed, err);
 
+	if (rc || fixed)
+		return rc;
+	rc = qd_plan_read(r->plan, was, sizeof(was), off + 36, err);
 	for (size_t i = 0; rc == 0 && i < sizeof(lengths) / sizeof(lengths[0]); i++) {
 		qd_put_be32(is, lengths[i]);
 		rc = qd_plan_write(r->plan, is, sizeof(is), off + 36, QD_PLAN_DROP, err);
@@ -178,15 +263,32 @@ int rep_fix_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *
 
 /* ---- L1 tables of snapshots ---- */
 
+/* Entries that the snapshot needs, where its table is in the file but for a size that is too large. */
+static uint64_t real_size(const struct rep *r, const struct rep_snapshot *s)
+{
+	uint64_t needed = qd_geom_l1_entries(&r->geom, s->mapped_size);
+
+	if (s->l1_off == 0 || !qd_is_aligned(s->l1_off, r->geom.cluster_size) || needed >= s->l1_entries ||
+	    !qd_range_within(s->l1_off, needed * 8, r->file_size))
+		return 0;
+	return needed;
+}
+
 int rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
 {
 	const struct rep_snapshot *s;
+	uint8_t buf[4];
 	uint64_t off;
 	int rc;
 
 	if (number >= r->nsnaps)
 		return 0;
 	s = &r->snaps[number];
+	if (f->type == QD_F_L1_PAST_END && real_size(r, s)) {
+		rep_plan(r, QD_REPAIR_SET, f);
+		qd_put_be32(buf, (uint32_t)real_size(r, s));
+		return qd_plan_write(r->plan, buf, sizeof(buf), s->entry_off + 8, QD_PLAN_DROP, err);
+	}
 	rc = rep_search_l1(r, s->l1_off, s->l1_entries, &off, err);
 	if (rc)
 		return rc;
