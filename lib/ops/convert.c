@@ -89,6 +89,8 @@ static int check_qcow2(const struct qd_convert_opts *o, struct qd_err *err)
 		return r;
 	if (!strcmp(o->target, "-"))
 		return qd_err_set(err, QD_E_INVALID, "standard output takes one pass, which a qcow2 target does not: use -O raw");
+	if (o->no_create && !qd_layout_is_default(l))
+		return qd_err_set(err, QD_E_INVALID, "-n: the existing target decides what -o and -B would say");
 	if (o->bitmaps && o->snapshot)
 		return qd_err_set(err, QD_E_INVALID, "--bitmaps: they belong to the active layer, and -l converts a snapshot");
 	if (o->compress && l->data_file)
@@ -143,8 +145,12 @@ static int refuse_source(const struct qd_convert_opts *o, const struct qd_source
 	const char *what = src->disk && qd_disk_uses_path(src->disk, o->target) ? "source" :
 			   src->backing && qd_disk_uses_path(src->backing, o->target) ? "backing file" : NULL;
 
+	if (!what && !o->bitmaps)
+		return 0;
+	if (!what && src->disk && src->disk->img)
+		return qd_bitmaps_check_copy(src->disk->img, err);
 	if (!what)
-		return o->bitmaps && src->disk && src->disk->img ? qd_bitmaps_check_copy(src->disk->img, err) : 0;
+		return qd_err_file(err, qd_err_set(err, QD_E_INVALID, "--bitmaps: a raw source has none"), o->source);
 	qd_err_set(err, QD_E_INVALID, "the target is (part of) the %s: it would be overwritten while it is read", what);
 	return qd_err_file(err, QD_E_INVALID, o->target);
 }

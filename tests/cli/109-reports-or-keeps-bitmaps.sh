@@ -67,6 +67,13 @@ fails 1 "$QDEDUP" convert --bitmaps -O raw in.qcow2 none.raw
 says bitmap
 [ ! -e none.raw ] || die "a failed --bitmaps left an output"
 
+# Nor does a raw source have any.
+for source in content.raw -; do
+	fails 1 "$QDEDUP" convert --bitmaps $source none.qcow2 <content.raw
+	says raw bitmap
+	[ ! -e none.qcow2 ] || die "a failed --bitmaps left an output"
+done
+
 # They belong to the active layer; and where the autoclear bit is gone they say nothing any more.
 ok qemu-img snapshot -c snap in.qcow2
 fails 1 "$QDEDUP" convert --bitmaps -l snap in.qcow2 none.qcow2

@@ -49,6 +49,15 @@ deduplicated inplace.qcow2 in.raw 64K
 head -c 4M /dev/zero | tr '\0' 'z' >big.raw
 ok "$QDEDUP" convert -n in.raw big.raw
 cmp -n 1048576 in.raw big.raw
+# the image that is there has its own options: others would be ignored
+before=$(sha256sum old.qcow2)
+for options in '-o cluster_size=4K' '-B second.raw -F raw' '--no-dedup -o preallocation=metadata' \
+	'--no-dedup -o data_file=out.data'; do
+	# shellcheck disable=SC2086
+	fails 1 "$QDEDUP" convert -n $options in.raw old.qcow2
+	says '-n:' '-o and -B'
+done
+is "$before" "$(sha256sum old.qcow2)" "target of a refused -n"
 fails 1 "$QDEDUP" convert -n in.raw nosuch.qcow2
 says nosuch.qcow2 'No such file'
 [ ! -e nosuch.qcow2 ] || die "-n created its target"
