@@ -263,6 +263,10 @@ static int decode_unit(const struct qd_map *map, const uint8_t *piece, uint64_t 
 	ret_unit->entry = entry;
 	ret_unit->host_off = 0;
 	if (qd_l2_is_compressed(entry)) {
+		if (map->img->header.incompatible & QD_INCOMPAT_DATA_FILE)
+			return qd_err_set(err, QD_E_CORRUPT,
+					  "L2 entry of guest offset 0x%" PRIx64
+					  ": compressed, which an image with an external data file cannot hold", guest_off);
 		ret_unit->kind = QD_MAP_COMPRESSED;
 		return 0;
 	}
