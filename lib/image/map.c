@@ -325,7 +325,7 @@ static int scan_piece(const struct qd_map *map, const uint8_t *piece, uint64_t e
 	const struct qd_geom *g = &map->img->geom;
 	uint64_t unit_size = 1ull << g->subcluster_bits;
 	uint64_t pos = run->guest_off + run->nbytes;
-	struct unit u;
+	struct unit u = { 0 };
 	int r;
 
 	while (pos < end) {
