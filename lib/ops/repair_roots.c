@@ -102,18 +102,22 @@ int rep_fix_header(struct rep *r, const struct qd_finding *f, struct qd_err *err
 
 /* ---- L1 tables ---- */
 
+/* Not more entries than the file holds, whatever is claimed. */
 bool rep_l1_of(const struct rep *r, uint32_t layer, uint64_t *ret_off, uint64_t *ret_entries)
 {
-	if (layer == 0) {
-		*ret_off = r->header.l1_off;
-		*ret_entries = r->header.l1_entries;
-		return *ret_off && *ret_entries;
-	}
+	uint64_t off = r->header.l1_off, nentries = r->header.l1_entries;
+
 	if (layer > r->nsnaps)
 		return false;
-	*ret_off = r->snaps[layer - 1].l1_off;
-	*ret_entries = r->snaps[layer - 1].l1_entries;
-	return *ret_off && *ret_entries;
+	if (layer) {
+		off = r->snaps[layer - 1].l1_off;
+		nentries = r->snaps[layer - 1].l1_entries;
+	}
+	if (off == 0 || off >= r->file_size)
+		return false;
+	*ret_off = off;
+	*ret_entries = qd_min_u64(nentries, qd_div_up(r->file_size - off, 8));
+	return nentries != 0;
 }
 
 static int switch_l1(struct rep *r, uint64_t off, uint64_t nentries, struct qd_err *err)
