@@ -199,6 +199,7 @@ static int check_plan(struct rep *r, struct qd_err *err)
 	int rc;
 
 	r->nfound = r->nleaks = 0;
+	r->bitmap_table = 0;
 	r->level = REP_NEVER;
 	rc = qd_check(r->io, &opts, r->progress, &r->check, err);
 	if (rc == 0 && r->failed)
@@ -217,16 +218,27 @@ static int fix_one(struct rep *r, const struct qd_finding *f, struct qd_err *err
 	return fixers[r->level](r, f, err);
 }
 
-/* Roots depend on each other: one at a time, and what lies in the wrong place before what it says. */
+/* Overlaps, other roots, entries of bitmap tables: what lies in the wrong place before what it says. */
+static int pass_of(const struct qd_finding *f)
+{
+	return f->type == QD_F_OVERLAP ? 0 : f->type == QD_F_BITMAP_TABLE_ENTRY ? 2 : 1;
+}
+
+/* Roots depend on each other: one at a time, but for those that nothing else hangs from. */
 static int fix_first(struct rep *r, struct qd_err *err)
 {
 	uint64_t before = r->nplanned;
 	int rc = 0;
 
-	for (int pass = 0; pass < 2; pass++)
-		for (size_t i = 0; rc == 0 && i < r->nfound && !r->refused && r->nplanned == before; i++)
-			if ((r->found[i].type == QD_F_OVERLAP) == (pass == 0))
-				rc = fix_one(r, &r->found[i], err);
+	for (int pass = 0; pass < 3; pass++) {
+		if (r->nplanned != before)
+			break;
+		for (size_t i = 0; rc == 0 && i < r->nfound && !r->refused; i++) {
+			if (pass_of(&r->found[i]) != pass || (pass < 2 && r->nplanned != before))
+				continue;
+			rc = fix_one(r, &r->found[i], err);
+		}
+	}
 	return rc;
 }
 

@@ -52,6 +52,8 @@ struct rep {
 	struct qd_finding *leaks;	/* runs with a refcount too high: where lost tables may be; ascending */
 	size_t nleaks;
 	size_t leaks_capacity;
+	uint32_t bitmap;		/* whose table is at bitmap_table (0: not known) */
+	uint64_t bitmap_table;
 	bool failed;			/* out of memory */
 
 	bool rebuild;			/* refcount structures will be made anew, the old ones do not count */

@@ -13,8 +13,6 @@
 #include "format/bitmap.h"
 #include "format/snapshot.h"
 
-#define NOBODY UINT64_MAX
-
 static int switch_table(struct rep *r, uint32_t count, uint64_t off, enum qd_plan_step step,
 			struct qd_err *err)
 {
@@ -48,8 +46,8 @@ static int copy_entry(struct rep *r, const struct rep_snapshot *s, uint64_t to, 
 	return rc;
 }
 
-/* All snapshots but number `without`. */
-static int rewrite_table(struct rep *r, uint64_t without, struct qd_err *err)
+/* All snapshots but those `gone` (NULL: none). */
+static int rewrite_table(struct rep *r, const bool *gone, struct qd_err *err)
 {
 	uint64_t room = 0, off = 0, at;
 	uint32_t count = 0;
@@ -57,12 +55,12 @@ static int rewrite_table(struct rep *r, uint64_t without, struct qd_err *err)
 	int rc = 0;
 
 	for (uint32_t i = 0; i < r->nsnaps; i++)
-		room += i == without ? 0 : r->snaps[i].nbytes + 24;
+		room += gone && gone[i] ? 0 : r->snaps[i].nbytes + 24;
 	if (room)
 		rc = qd_plan_alloc(r->plan, qd_div_up(room, r->geom.cluster_size), &off, err);
 	at = off;
 	for (uint32_t i = 0; rc == 0 && i < r->nsnaps; i++) {
-		if (i == without)
+		if (gone && gone[i])
 			continue;
 		rc = copy_entry(r, &r->snaps[i], at, &nbytes, err);
 		at += nbytes;
@@ -71,10 +69,58 @@ static int rewrite_table(struct rep *r, uint64_t without, struct qd_err *err)
 	return rc ? rc : switch_table(r, count, off, QD_PLAN_SWITCH, err);
 }
 
+/* Entries that the snapshot needs, where its table is in the file but for a size that is too large. */
+static uint64_t real_size(const struct rep *r, const struct rep_snapshot *s)
+{
+	uint64_t needed = qd_geom_l1_entries(&r->geom, s->mapped_size);
+
+	if (s->l1_off == 0 || !qd_is_aligned(s->l1_off, r->geom.cluster_size) || needed >= s->l1_entries ||
+	    !qd_range_within(s->l1_off, needed * 8, r->file_size))
+		return 0;
+	return needed;
+}
+
+/* Snapshots after `number` whose tables are lost too: the table is written anew only once. */
+static int find_gone(struct rep *r, uint64_t number, bool *gone, struct qd_err *err)
+{
+	for (size_t i = 0; i < r->nfound; i++) {
+		const struct qd_finding *f = &r->found[i];
+		const struct rep_snapshot *s;
+		uint64_t off;
+		int rc;
+
+		if ((f->type != QD_F_L1_PAST_END && f->type != QD_F_L1_UNALIGNED) ||
+		    f->place.layer <= number + 1 || f->place.layer > r->nsnaps || gone[f->place.layer - 1])
+			continue;
+		s = &r->snaps[f->place.layer - 1];
+		if (real_size(r, s))
+			continue;
+		rc = rep_search_l1(r, s->l1_off, s->l1_entries, &off, err);
+		if (rc)
+			return rc;
+		gone[f->place.layer - 1] = off == 0 || off == s->l1_off;
+		if (gone[f->place.layer - 1])
+			rep_plan(r, QD_REPAIR_REMOVE, f);
+	}
+	return 0;
+}
+
 int rep_remove_snapshot(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
 {
-	rep_plan(r, QD_REPAIR_REMOVE, f);
-	return rewrite_table(r, number, err);
+	bool *gone = calloc(r->nsnaps ? r->nsnaps : 1, sizeof(*gone));
+	int rc = gone ? 0 : qd_err_nomem(err, "the snapshot table");
+
+	if (rc == 0) {
+		rep_plan(r, QD_REPAIR_REMOVE, f);
+		if (number < r->nsnaps)
+			gone[number] = true;
+		if (f->type == QD_F_L1_PAST_END || f->type == QD_F_L1_UNALIGNED)
+			rc = find_gone(r, number, gone, err);
+	}
+	if (rc == 0)
+		rc = rewrite_table(r, gone, err);
+	free(gone);
+	return rc;
 }
 
 /* ---- the table ---- */
@@ -255,24 +301,13 @@ int rep_fix_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *
 		return fix_entry(r, f, err);
 	case QD_F_SNAPSHOT_EXTRA:
 		rep_plan(r, QD_REPAIR_SET, f);
-		return rewrite_table(r, NOBODY, err);
+		return rewrite_table(r, NULL, err);
 	default:
 		return 0;
 	}
 }
 
 /* ---- L1 tables of snapshots ---- */
-
-/* Entries that the snapshot needs, where its table is in the file but for a size that is too large. */
-static uint64_t real_size(const struct rep *r, const struct rep_snapshot *s)
-{
-	uint64_t needed = qd_geom_l1_entries(&r->geom, s->mapped_size);
-
-	if (s->l1_off == 0 || !qd_is_aligned(s->l1_off, r->geom.cluster_size) || needed >= s->l1_entries ||
-	    !qd_range_within(s->l1_off, needed * 8, r->file_size))
-		return 0;
-	return needed;
-}
 
 int rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
 {
@@ -406,11 +441,13 @@ static int bitmap_table(struct rep *r, uint32_t number, uint64_t *ret_off, struc
 
 int rep_fix_bitmap_entry(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
-	uint64_t table;
-	int rc = bitmap_table(r, f->place.layer, &table, err);
+	int rc = 0;
 
-	if (rc || table == 0)
+	if (r->bitmap_table == 0 || r->bitmap != f->place.layer)
+		rc = bitmap_table(r, f->place.layer, &r->bitmap_table, err);
+	r->bitmap = f->place.layer;
+	if (rc || r->bitmap_table == 0)
 		return rc;
 	rep_plan(r, QD_REPAIR_SET, f);
-	return qd_plan_put64(r->plan, table + f->place.index * 8, QD_BITMAP_ENTRY_ONES, QD_PLAN_DROP, err);
+	return qd_plan_put64(r->plan, r->bitmap_table + f->place.index * 8, QD_BITMAP_ENTRY_ONES, QD_PLAN_DROP, err);
 }

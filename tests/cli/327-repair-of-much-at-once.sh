@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Hundreds of broken roots, a whole bitmap table or all snapshots, are repaired in one run.
+. "$(dirname "$0")/check-lib.sh"
+
+repaired() {
+	exits 2 "$QDEDUP" check disk.img >/dev/null
+	exits 0 "$QDEDUP" check --repair disk.img >out
+	[ "$(wc -l <out)" -lt 40 ] || die "too much is printed"
+	check_clean disk.img
+	exits 0 "$QDEDUP" check -q disk.img >/dev/null
+	same disk.img base.img
+}
+
+qemu-img create -q -f qcow2 -o cluster_size=4k base.img 8G
+qemu-io -f qcow2 -c 'write -P 1 0 1M' base.img >/dev/null
+qemu-img bitmap --add -g 512 base.img one
+cp base.img disk.img
+for i in $(seq 0 300); do
+	printf 'be64[be64[ext[BITMAPS].be64[16]] + %d] = 0x0100000000000000\n' $((i * 8))
+done >edits
+mapfile -t edits <edits
+damage disk.img "${edits[@]}"
+repaired
+
+qemu-img create -q -f qcow2 base.img 64M
+qemu-io -f qcow2 -c 'write -P 1 0 1M' base.img >/dev/null
+cp base.img disk.img
+"$_python" - <<'PY'
+import struct
+with open("disk.img", "r+b") as f:
+    data = f.read()
+    end = -(-len(data) // 65536) * 65536
+    f.seek(end)
+    for i in range(500):
+        ident = b"%d" % (i + 1)
+        entry = struct.pack(">QIHHIIQII", (1 << 40) + i * 65536, 1, len(ident), 1, 0, 0, 0, 0, 24)
+        entry += struct.pack(">QQQ", 0, 64 << 20, 0) + ident + b"s"
+        f.write(entry + bytes(-len(entry) % 8))
+    f.seek(60)
+    f.write(struct.pack(">IQ", 500, end))
+PY
+repaired
+is 1 "$(grep -c '^repair removed' out)" "kinds of things removed"
