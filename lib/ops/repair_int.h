@@ -102,7 +102,7 @@ int rep_search_l2(struct rep *r, uint64_t *ret_off, struct qd_err *err);
 /* L2 tables in use that a table names which can be an L1 table; *ret_used 0: it cannot. */
 int rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_t *ret_used, struct qd_err *err);
 
-/* The best L1 table in leaked clusters, or at most one cluster before `hint`; *ret_off 0: none. */
+/* The best L1 table: at most one cluster before `hint`, in leaked clusters, or a byte away; *ret_off 0: none. */
 int rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret_off, struct qd_err *err);
 
 /* A table of exactly `count` snapshots in leaked clusters, or before `hint`. */

@@ -139,6 +139,34 @@ int rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_t *
 	return rc;
 }
 
+static bool is_somebodys_l1(const struct rep *r, uint64_t off)
+{
+	bool is = off == r->header.l1_off;
+
+	for (uint32_t i = 0; i < r->nsnaps; i++)
+		is = is || off == r->snaps[i].l1_off;
+	return is;
+}
+
+/* One byte of the offset wrong that was zero: for when refcounts do not tell what is lost. */
+static int search_near(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret_off, struct qd_err *err)
+{
+	uint64_t used;
+
+	for (unsigned shift = 8; shift < 64 && *ret_off == 0; shift += 8) {
+		uint64_t off = hint & ~((uint64_t)0xff << shift);
+		int rc;
+
+		if (is_somebodys_l1(r, off))
+			continue;
+		rc = rep_looks_like_l1(r, off, nentries, &used, err);
+		if (rc)
+			return rc;
+		*ret_off = used ? off : 0;
+	}
+	return 0;
+}
+
 int rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret_off, struct qd_err *err)
 {
 	uint64_t best = 0, used, candidates = 0;
@@ -164,7 +192,7 @@ int rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret
 			}
 		}
 	}
-	return 0;
+	return *ret_off ? 0 : search_near(r, hint, nentries, ret_off, err);
 }
 
 /* One entry; *ret_good says whether it can be one. */
