@@ -156,8 +156,12 @@ static bool check_place(struct layer *l, uint64_t needed)
 		l->nentries = qd_min_u64(entries, qd_min_u64(needed, MAX_L1_ENTRIES));
 		c->result->blind = c->result->blind || entries > MAX_L1_ENTRIES;
 	}
-	if (l->nentries == 0)
+	if (l->nentries == 0) {
+		/* Nothing to walk; but stock QEMU asks even this of a snapshot. */
+		if (l->number && !qd_is_aligned(l->off, c->geom.cluster_size))
+			table_found(l, QD_F_L1_UNALIGNED, l->off, 0, 0);
 		return false;
+	}
 	if (!qd_is_aligned(l->off, c->geom.cluster_size) || l->off == 0) {
 		table_found(l, QD_F_L1_UNALIGNED, l->off, 0, 0);
 		c->result->blind = true;
@@ -216,7 +220,7 @@ static int walk_snapshots(struct chk *c, struct chk_snapshot **order, struct qd_
 		for (next = i + 1; next < c->nsnapshots && order[next]->l1_off == l.off &&
 		     order[next]->l1_entries == l.nentries; next++)
 			l.nrefs++;
-		if (l.nentries == 0 || !check_place(&l, needed))
+		if (!check_place(&l, needed))
 			continue;
 		for (uint32_t k = i; k < next; k++) {
 			rc = chk_add_struct(c, l.off, l.nentries * 8, QD_STRUCT_SNAPSHOT_L1,
