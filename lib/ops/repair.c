@@ -155,6 +155,9 @@ static void take_finding(void *ctx, const struct qd_finding *f, uint64_t cluster
 	enum rep_level level = level_of(f->type);
 
 	(void)cluster_size;
+	/* A backing file's name is not made up; but one without length is none. */
+	if (f->type == QD_F_HEADER_BACKING && f->value[1] == 0)
+		level = REP_HEADER;
 	if ((f->type == QD_F_LEAK || f->type == QD_F_REFCOUNT_HIGH) && r->nleaks < most_findings(r))
 		r->failed |= !append(&r->leaks, &r->nleaks, &r->leaks_capacity, f);
 	if (level > r->level || level == REP_NEVER)

@@ -93,6 +93,9 @@ int rep_fix_header(struct rep *r, const struct qd_finding *f, struct qd_err *err
 		return fix_length(r, f, err);
 	case QD_F_HEADER_COMPRESSION:
 		return fix_compression(r, f, err);
+	case QD_F_HEADER_BACKING:
+		rep_plan(r, QD_REPAIR_SET, f);
+		return qd_plan_put64(r->plan, 8, 0, QD_PLAN_DROP, err);
 	default:
 		/* The list of extensions ends where it breaks off. */
 		rep_plan(r, QD_REPAIR_DROP, f);
@@ -246,15 +249,42 @@ static bool is_kind(const struct qd_finding *f, enum qd_struct_kind kind)
 	return f->value[0] == kind || f->value[1] == kind;
 }
 
+/*
+ * Is more than half of what the active table holds as it must be, COPIED somewhere among
+ * it?  Refcount tables and blocks are not like that.
+ */
+static int is_mostly_l1(struct rep *r, bool *ret_is, struct qd_err *err)
+{
+	uint64_t nentries = qd_min_u64(r->header.l1_entries, MAX_L1_ENTRIES), used = 0, good = 0;
+	uint64_t cluster_size = r->geom.cluster_size, entry = 0;
+	bool copied = false;
+	int rc = 0;
+
+	for (uint64_t i = 0; rc == 0 && i < nentries; i++) {
+		uint64_t table;
+
+		rc = qd_plan_get64(r->plan, r->header.l1_off + i * 8, &entry, err);
+		table = qd_entry_host_off(entry);
+		used += entry != 0;
+		copied = copied || (entry & QD_COPIED) != 0;
+		good += table >= cluster_size && qd_is_aligned(table, cluster_size) && table < r->file_size;
+	}
+	*ret_is = copied && good * 2 > used;
+	return rc;
+}
+
 /* R4, unless the other one is what is in the wrong place. */
 static int overlaps_refcounts(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	uint64_t used = 1;
+	bool mostly = false;
 	int rc = 0;
 
 	if (is_kind(f, QD_STRUCT_L1)) {
 		rc = rep_looks_like_l1(r, r->header.l1_off, r->header.l1_entries, &used, err);
 		if (rc == 0 && used == 0)
+			rc = is_mostly_l1(r, &mostly, err);
+		if (rc == 0 && used == 0 && !mostly)
 			return find_l1(r, f, err);
 	} else if (is_kind(f, QD_STRUCT_SNAPSHOT_TABLE)) {
 		return rep_find_snapshots(r, f, true, err);
