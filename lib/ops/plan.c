@@ -79,7 +79,7 @@ static int touch_page(struct qd_plan *p, uint64_t number, struct page **ret_page
 		return 0;
 	}
 	if (p->npages >= p->limit / (sizeof(*page) + 2 * sizeof(void *)))
-		return qd_err_set(err, QD_E_NOMEM, "the plan of the repair does not fit the memory limit");
+		return qd_err_set(err, QD_E_NOMEM, "the plan of the repair does not fit the memory limit: allow more with --memory");
 	if (p->npages * 2 >= p->nslots) {
 		rc = grow_slots(p, err);
 		if (rc)
