@@ -48,7 +48,8 @@ int qd_bitmaps_walk(const struct qd_image *img, qd_bitmaps_fn fn, void *ctx, str
 
 /*
  * QD_E_UNSUPPORTED, naming the bitmap, when one cannot be copied because it is in use or
- * has extra data: cheap, to be asked before a long conversion.
+ * has extra data, or when all together are absurdly large: cheap, to be asked before a
+ * long conversion.
  */
 int qd_bitmaps_check_copy(const struct qd_image *from, struct qd_err *err);
 

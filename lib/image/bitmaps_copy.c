@@ -15,6 +15,8 @@
  *  M2  bits past the end of either disk are zero in the target, whatever the source has.
  *  M3  the data clusters read are no more than the source file has: a small file whose
  *      tables name one cluster again and again is refused, not blown up.
+ *  M4  nor are tables that name no cluster, which cost nothing in the source: the bits of
+ *      all bitmaps together, which QEMU holds in memory, are bounded.
  */
 #include "image/bitmaps.h"
 
@@ -27,6 +29,7 @@
 #include "image/build_int.h"
 
 #define WINDOW 512u			/* table entries held at a time */
+#define MAX_TOTAL (8ull << 30)		/* bytes of bits, 16 bitmaps of the largest size */
 
 struct source {
 	const struct qd_image *img;
@@ -49,14 +52,14 @@ struct copying {
 	struct target to;
 	uint8_t *cluster;		/* of the target */
 	uint64_t nclusters;		/* data clusters of the source so far (M3) */
+	uint64_t total;			/* bytes of bits so far (M4) */
 	uint8_t *dir;
 	size_t dir_nbytes;
 	struct qd_bitmap_ext ext;
 };
 
-static int refuse_broken(void *ctx, const struct qd_bitmap *b, struct qd_err *err)
+static int refuse_broken(const struct qd_bitmap *b, struct qd_err *err)
 {
-	(void)ctx;
 	if (b->in_use)
 		return qd_err_set(err, QD_E_UNSUPPORTED,
 				  "bitmap \"%s\" is inconsistent (it was not closed properly) and cannot be copied: "
@@ -67,9 +70,34 @@ static int refuse_broken(void *ctx, const struct qd_bitmap *b, struct qd_err *er
 	return 0;
 }
 
+/* M4 */
+static int count_bits(uint64_t *total, uint64_t nbytes, struct qd_err *err)
+{
+	*total += nbytes;
+	if (*total <= MAX_TOTAL)
+		return 0;
+	return qd_err_set(err, QD_E_UNSUPPORTED, "bitmaps: together they have more than %llu bytes of bits",
+			  MAX_TOTAL);
+}
+
+struct checking {
+	uint64_t virtual_size;
+	uint64_t total;
+};
+
+static int check_bitmap(void *ctx, const struct qd_bitmap *b, struct qd_err *err)
+{
+	struct checking *c = ctx;
+	int r = refuse_broken(b, err);
+
+	return r ? r : count_bits(&c->total, qd_bitmaps_data_nbytes(c->virtual_size, b->granularity), err);
+}
+
 int qd_bitmaps_check_copy(const struct qd_image *from, struct qd_err *err)
 {
-	return qd_bitmaps_walk(from, refuse_broken, NULL, err);
+	struct checking c = { .virtual_size = from->geom.virtual_size };
+
+	return qd_bitmaps_walk(from, check_bitmap, &c, err);
 }
 
 /* --- reading --- */
@@ -231,6 +259,9 @@ static int copy_bits(struct copying *c, const struct qd_bitmap *b, uint64_t *ret
 
 	if (entries * size > QD_BITMAP_MAX_DATA)
 		return qd_err_set(err, QD_E_INVALID, "granularity %" PRIu64 " is too fine for the new disk", b->granularity);
+	r = count_bits(&c->total, nbytes, err);
+	if (r)
+		return r;
 	r = add_clusters(&c->to, entries * 8, &c->to.table_off, err);
 	c->from.bitmap = b;
 	c->from.window_first = UINT64_MAX;
@@ -271,7 +302,7 @@ static int copy_bitmap(void *ctx, const struct qd_bitmap *b, struct qd_err *err)
 {
 	struct copying *c = ctx;
 	uint64_t entries = 0;
-	int r = refuse_broken(NULL, b, err);
+	int r = refuse_broken(b, err);
 
 	if (r)
 		return r;
