@@ -64,11 +64,16 @@ static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
 static int create(const struct qd_create_opts *c, const struct options *o)
 {
 	struct qd_create_result res;
+	struct progress progress;	/* nothing to show: it is how signals get through */
 	char text[QD_SIZE_TEXT];
 	struct qd_err err;
+	int rc;
 
 	qd_err_clear(&err);
-	if (qd_create(c, &res, &err))
+	progress_start(&progress, o, "create");
+	rc = qd_create(c, &progress.lib, &res, &err);
+	progress_stop(&progress, rc == 0);
+	if (rc)
 		return report_error(&err);
 	if (o->quiet)
 		return 0;

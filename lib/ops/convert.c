@@ -311,9 +311,9 @@ static int write_target(struct qd_convert *c, struct target *t, struct qd_err *e
 		return qd_convert_to_raw(c, err);
 	r = qd_convert_to_qcow2(c, err);
 	if (!r && c->data_io)
-		r = qd_prealloc_file(c->data_io, c->layout->preallocation, c->result.virtual_size, err);
+		r = qd_prealloc_file(c->data_io, c->layout->preallocation, c->result.virtual_size, c->progress, err);
 	else if (!r)
-		r = qd_prealloc_file(c->io, c->layout->preallocation, c->result.file_size, err);
+		r = qd_prealloc_file(c->io, c->layout->preallocation, c->result.file_size, c->progress, err);
 	return r;
 }
 
@@ -366,6 +366,8 @@ static int convert(struct qd_convert *c, struct qd_layout *l, struct qd_err *err
 		qd_progress_set_total(c->progress, c->src->virtual_size);
 		r = write_target(c, &t, err);
 	}
+	if (!r)		/* whoever wants it to stop wants no output */
+		r = qd_progress_add(c->progress, 0, err);
 	if (!r)
 		r = publish(c, &t, err);
 out:

@@ -23,6 +23,7 @@
 
 struct creation {
 	const struct qd_create_opts *opts;
+	struct qd_progress *progress;
 	struct qd_layout layout;	/* a copy that can be completed */
 	struct qd_disk *backing;
 	struct qd_newfile *file;
@@ -164,9 +165,9 @@ static int preallocate(struct creation *c, uint64_t file_size, struct qd_err *er
 	int r;
 
 	if (!data_io)
-		return qd_prealloc_file(qd_newfile_io(c->file), c->layout.preallocation, file_size, err);
+		return qd_prealloc_file(qd_newfile_io(c->file), c->layout.preallocation, file_size, c->progress, err);
 	r = qd_io_truncate(data_io, c->result.virtual_size, err);
-	return r ? r : qd_prealloc_file(data_io, c->layout.preallocation, c->result.virtual_size, err);
+	return r ? r : qd_prealloc_file(data_io, c->layout.preallocation, c->result.virtual_size, c->progress, err);
 }
 
 static int write_qcow2(struct creation *c, struct qd_err *err)
@@ -195,7 +196,7 @@ static int write_raw(struct creation *c, struct qd_err *err)
 	struct qd_io *io = qd_newfile_io(c->file);
 	int r = qd_io_truncate(io, c->result.virtual_size, err);
 
-	return r ? r : qd_prealloc_file(io, c->layout.preallocation, c->result.virtual_size, err);
+	return r ? r : qd_prealloc_file(io, c->layout.preallocation, c->result.virtual_size, c->progress, err);
 }
 
 static int publish(struct creation *c, struct qd_err *err)
@@ -230,12 +231,15 @@ static int create(struct creation *c, struct qd_err *err)
 		r = open_data_file(c, err);
 	if (!r)
 		r = raw ? write_raw(c, err) : write_qcow2(c, err);
+	if (!r)
+		r = qd_progress_add(c->progress, 0, err);
 	return r ? r : publish(c, err);
 }
 
-int qd_create(const struct qd_create_opts *opts, struct qd_create_result *ret_result, struct qd_err *err)
+int qd_create(const struct qd_create_opts *opts, struct qd_progress *progress,
+	      struct qd_create_result *ret_result, struct qd_err *err)
 {
-	struct creation c = { .opts = opts };
+	struct creation c = { .opts = opts, .progress = progress };
 	int r = check_opts(opts, err);
 
 	if (!r)

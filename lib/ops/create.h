@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/io_file.h"
+#include "base/progress.h"
 #include "ops/layout.h"
 
 struct qd_create_opts {
@@ -32,6 +33,7 @@ struct qd_create_result {
 };
 
 /* On failure no file has appeared and older ones are untouched. */
-int qd_create(const struct qd_create_opts *opts, struct qd_create_result *ret_result, struct qd_err *err);
+int qd_create(const struct qd_create_opts *opts, struct qd_progress *progress,
+	      struct qd_create_result *ret_result, struct qd_err *err);
 
 #endif

@@ -64,3 +64,26 @@ for signal in INT:130 TERM:143; do
 		is "$before" "$(listing old.*)" "files after SIG${signal%:*}"
 	done
 done
+
+# while holes are filled for preallocation=full
+truncate -s 2G empty.raw
+filling() {
+	env --default-signal=INT,TERM "$QDEDUP" "$@" 2>err.out >/dev/null &
+	pid=$!
+	wrote() { [ "$(sed -n 's/^wchar: //p' /proc/$pid/io)" -gt 40000000 ]; }
+	wait_for wrote
+}
+for signal in INT:130 TERM:143; do
+	for command in convert create; do
+		before=$(listing old.*)
+		case $command in
+		convert) filling convert -t unsafe --no-dedup -o preallocation=full empty.raw new.qcow2 ;;
+		create) filling create -o preallocation=full new.qcow2 2G ;;
+		esac
+		kill "-${signal%:*}" $pid
+		status=0
+		wait $pid || status=$?
+		is ${signal#*:} $status "exit status of $command after SIG${signal%:*}: $(cat err.out)"
+		is "$before" "$(listing old.*)" "files of $command after SIG${signal%:*}"
+	done
+done
