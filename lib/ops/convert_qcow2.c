@@ -137,7 +137,8 @@ static int init_build(struct qd_cv_writer *w, struct qd_err *err)
 	w->geom = qd_build_geom(w->build);
 	w->zero_entries = l->backing_file != NULL;
 	w->zero_as_data = w->zero_entries && l->version < 3;
-	w->fill = l->preallocation != QD_PREALLOC_OFF || (o->sparse_given && !o->sparse_size);
+	/* What is written to a raw data file by way of its own name must show in the image: all of it is mapped. */
+	w->fill = l->preallocation != QD_PREALLOC_OFF || l->data_file_raw || (o->sparse_given && !o->sparse_size);
 	return 0;
 }
 

@@ -59,6 +59,14 @@ for raw in on off; do
 done
 has data_file=the.data "$(own data-file-raw)" false
 more=
+# whoever writes to a raw data file by its own name sees that in the image, also where there was nothing
+truncate -s 3M sparse.raw
+qemu-io -f raw -c 'write -P 7 1M 64k' sparse.raw >/dev/null
+ok "$QDEDUP" convert --no-dedup -o data_file=sparse.data,data_file_raw=on sparse.raw sparse.qcow2
+check_clean -q sparse.qcow2
+cmp sparse.raw sparse.data
+qemu-io -f raw -c 'write -P 8 2M 512' sparse.data >/dev/null
+same sparse.data sparse.qcow2 raw qcow2
 
 refused() {
 	rm -f none.*
