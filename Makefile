@@ -10,6 +10,7 @@
 #   make check-cli       the command-line tests only; T="tests/cli/010-*.sh" picks some
 #   make check-fuzz      the fuzz drivers over their seed inputs
 #   make check-layers    the include rules of lib/ and cmd/
+#   make check-campaign  random damage and its repair; FIRST=1 SEEDS=2000 say which seeds
 #   make check-asan      every test on a build with address and undefined-behaviour sanitizers
 #   make check-tsan      every test on a build with the thread sanitizer
 #   make check-valgrind  every test under valgrind (slow)
@@ -203,8 +204,8 @@ libqdedup.so: $B/$(SONAME)
 
 # ---- tests -----------------------------------------------------------------------------------
 
-.PHONY: demo check check-all check-build check-unit check-cli check-fuzz check-layers check-asan check-tsan \
-	check-valgrind check-suite fuzz fuzz-build coverage lint bench
+.PHONY: demo check check-all check-build check-unit check-cli check-fuzz check-layers check-campaign \
+	check-asan check-tsan check-valgrind check-suite fuzz fuzz-build coverage lint bench
 again = $(MAKE) --no-print-directory
 # Build on all processors unless the caller gave a -j of his own.
 parallel = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(NPROC))
@@ -247,6 +248,12 @@ check-fuzz:
 check-layers:
 	@$(again) $(parallel) $B/libqdedup.a
 	@$(runner) -l
+
+FIRST ?= 1
+SEEDS ?= 2000
+check-campaign:
+	@$(again) $(parallel) $B/qdedup $(TOOLS)
+	@QDEDUP=$(CURDIR)/$(QDEDUP_UNDER_TEST) python3 -B tests/images/campaign.py --first $(FIRST) --count $(SEEDS)
 
 check-asan check-tsan: check-%:
 	@tests/setup.sh check
