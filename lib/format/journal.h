@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The journal, byte by byte: clusters of 4096 bytes, each with a header and entries.
+ * qdedup-format(5) is the specification.
+ *
+ *	area (log A, log B or redo log)
+ *	| cluster 0 | cluster 1 | cluster 2 | ...        sequence numbers from 0
+ *	  |
+ *	  header 40 | size type payload | size type payload | ... | END or 0xff
+ *
+ * A journal cluster is valid if and only if its magic, kind, identity and sequence are
+ * those expected at its place, its generation is that of the area's first cluster, and
+ * its checksum, which starts from a seed other than 0, is that of its bytes.
+ *
+ * Entries: the size byte counts the bytes of the payload (an entry takes size + 2 bytes);
+ * 0xff in its place: nothing more in this cluster.  No entry crosses a cluster.
+ *
+ * Invariants
+ *  J1  a cluster that a COMMIT made count is never written again while its generation is
+ *      in use: a torn write can only hurt what was not committed.
+ *  J2  entries count up to the last COMMIT; what follows it is as if not there.
+ *
+ * Pure: bytes <-> structs.
+ */
+#ifndef QD_FORMAT_JOURNAL_H
+#define QD_FORMAT_JOURNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "format/fields.h"
+#include "format/table.h"
+
+#define QD_JOURNAL_CLUSTER 4096u
+#define QD_JOURNAL_HEADER 40u
+#define QD_JOURNAL_MAGIC 0x51446a63u	/* "QDjc" */
+#define QD_JOURNAL_UNUSED 0xffu
+#define QD_JOURNAL_MAX_PAYLOAD 253u	/* bytes of an entry's payload */
+
+enum qd_journal_kind {
+	QD_JOURNAL_LOG = 1,		/* hashes inserted and removed: two areas, one in use */
+	QD_JOURNAL_REDO = 2,		/* metadata writes of an operation in flight */
+};
+
+struct qd_journal_header {
+	uint32_t magic;
+	uint32_t crc;			/* CRC32C of all bytes of the cluster after this one */
+	uint64_t identity_hi;		/* of the container */
+	uint64_t identity_lo;
+	uint64_t generation;		/* >= 1; one more with each log begun anew in this container's areas of the kind */
+	uint32_t sequence;		/* of the cluster in its area, from 0 */
+	uint8_t kind;			/* enum qd_journal_kind */
+	uint8_t reserved;		/* 0 */
+	uint16_t used;			/* bytes of the cluster in use, header included */
+};
+
+enum qd_journal_type {
+	QD_JOURNAL_END = 1,		/* closes a cluster; no payload */
+	QD_JOURNAL_HASH = 2,		/* a record as in the table: inserted, or replacing that of the same entry */
+	QD_JOURNAL_REVOKE = 3,		/* u64 entry: its record, in table or log, does not hold any more */
+	QD_JOURNAL_COMMIT = 4,		/* u64 number: ascending from 1 in a generation */
+	QD_JOURNAL_WRITE = 5,		/* u64 file offset, u32 CRC32C of the bytes there before, bytes (1..240) */
+	QD_JOURNAL_BARRIER = 6,		/* what follows is written after all before is on stable storage */
+	QD_JOURNAL_APPLIED = 7,		/* u64 number of the last COMMIT whose writes are on stable storage */
+	QD_JOURNAL_COMPLETE = 8,	/* a packed log holds all live entries of the one before: counts only from here */
+};
+
+struct qd_journal_entry {
+	uint8_t type;
+	uint8_t nbytes;			/* of the payload */
+	const uint8_t *payload;		/* points into the caller's buffer */
+	uint32_t off;			/* of the size byte, in the cluster */
+};
+
+void qd_journal_header_decode(const uint8_t *cluster, struct qd_journal_header *ret_header);
+
+/* Encodes the header over the first bytes, closes the cluster with 0xff from h->used on, computes the checksum. */
+void qd_journal_cluster_close(const struct qd_journal_header *h, uint8_t *cluster);
+
+/* The validity rule, generation left to the caller. */
+bool qd_journal_cluster_is_valid(const uint8_t *cluster, uint64_t identity_hi, uint64_t identity_lo,
+				 enum qd_journal_kind kind, uint32_t sequence);
+
+/*
+ * The next entry of a valid cluster at *pos (start with QD_JOURNAL_HEADER).  1: *ret_entry
+ * filled; 0: no more; QD_E_CORRUPT: one that runs past `used` or has a size its type
+ * does not have (unknown types are QD_E_UNSUPPORTED).
+ */
+int qd_journal_entry_next(const uint8_t *cluster, size_t *pos, struct qd_journal_entry *ret_entry,
+			  struct qd_err *err);
+
+/* Appends at *pos; false when it does not fit the cluster. */
+bool qd_journal_entry_append(uint8_t *cluster, size_t *pos, enum qd_journal_type type, const void *payload,
+			     size_t nbytes);
+
+#endif
