@@ -5,6 +5,7 @@
 #include "guest.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "format/entry.h"
@@ -25,6 +26,20 @@ static uint64_t digest(const uint8_t *p, uint64_t n, uint64_t h)
 		h = (h ^ qd_get_be64(p)) * 0x100000001b3ull;
 	for (; n; p++, n--)
 		h = (h ^ *p) * 0x100000001b3ull;
+	return h;
+}
+
+/* A compressed cluster's last sector may end past the file, which reads as zeros there. */
+static uint64_t digest_padded(const struct reader *r, uint64_t off, uint64_t n, uint64_t h)
+{
+	uint8_t *buf = calloc(1, n);
+
+	if (!buf)
+		abort();
+	if (off < r->nbytes)
+		memcpy(buf, r->image + off, qd_min_u64(n, r->nbytes - off));
+	h = digest(buf, n, h);
+	free(buf);
 	return h;
 }
 
@@ -49,8 +64,7 @@ static void read_entry(struct reader *r, uint64_t number, uint64_t entry, uint64
 	if (qd_l2_is_compressed(entry)) {
 		z = qd_l2_compressed(&r->geom, entry);
 		if (bitmap == 0 && qd_range_within(z.host_off, z.nbytes, qd_align_up(r->nbytes, 512)))
-			add(r, number, digest(r->image + z.host_off,
-					      qd_min_u64(z.nbytes, r->nbytes - z.host_off), h));
+			add(r, number, digest_padded(r, z.host_off, z.nbytes, h));
 		return;
 	}
 	if (off == 0 || (!r->geom.extended_l2 && (entry & QD_L2_ZERO)))

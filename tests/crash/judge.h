@@ -33,7 +33,7 @@
  *	-S  the seed (1)                                       -q  QEMU judges one state in EVERY (0: none)
  *	-M  a word for the task (judge_mode)
  *
- * It prints "STATES states of IMAGES images, QEMU by QEMU"; what goes wrong goes to
+ * It prints "STATES states of IMAGES images, N by QEMU"; what goes wrong goes to
  * stderr, with the crash (operations, kind, seed) that shows it, and ends with status 1.
  */
 #ifndef QD_TESTS_JUDGE_H
@@ -51,8 +51,7 @@ struct judge_way {
 };
 
 struct judge_task {
-	const char *program;
-	bool damaged;			/* images are, and the operation repairs them */
+	bool damaged;			/* the images are, and the operation repairs them */
 
 	/* The operation, on an io that records.  An error ends the program. */
 	int (*run)(struct judge *j, struct qd_io *io, struct qd_err *err);

@@ -3,6 +3,9 @@
  * The log, and files made from it.  Reads go straight below.  One lock makes an operation
  * and its place in the log one step, so that writers in several threads are recorded in
  * an order that could have been.
+ *
+ * The file as of some flush is kept between crashes, so that those which come in order do
+ * not write everything again.
  */
 #include "recorder.h"
 
@@ -35,6 +38,12 @@ struct recorder {
 	size_t capacity;
 	size_t nflushes;
 	pthread_mutex_t lock;	/* of the log: an operation and its place in it are one step */
+	struct durable *durable;
+};
+
+struct durable {
+	struct qd_io *io;	/* base with the first nops operations; NULL: none yet */
+	size_t nops;
 };
 
 struct recorder_io {
@@ -193,7 +202,10 @@ int recorder_new(struct qd_io *below, struct recorder **ret_recorder, struct qd_
 	struct recorder_io *io = calloc(1, sizeof(*io));
 	int rc;
 
-	if (!r || !io) {
+	if (r)
+		r->durable = calloc(1, sizeof(*r->durable));
+	if (!r || !io || !r->durable) {
+		free(r ? r->durable : NULL);
 		free(r);
 		free(io);
 		return qd_err_nomem(err, "the recorder");
@@ -225,6 +237,8 @@ void recorder_free(struct recorder *r)
 	free(r->ops);
 	free(r->base);
 	qd_io_close(r->below);
+	qd_io_close(r->durable->io);
+	free(r->durable);
 	pthread_mutex_destroy(&r->lock);
 	free(r->io->name);
 	free(r->io);
@@ -314,21 +328,40 @@ static int apply_unflushed(const struct op *op, const struct crash *crash, struc
 	return 0;
 }
 
+/* r->durable becomes the file after the first nops operations. */
+static int make_durable(const struct recorder *r, size_t nops, struct qd_err *err)
+{
+	struct durable *d = r->durable;
+	int rc = 0;
+
+	if (d->io && d->nops > nops) {
+		qd_io_close(d->io);
+		d->io = NULL;
+	}
+	if (!d->io) {
+		d->nops = 0;
+		rc = qd_io_mem_new(r->base, r->base_size, true, &d->io, err);
+	}
+	while (rc == 0 && d->nops < nops)
+		rc = apply(&r->ops[d->nops++], d->io, err);
+	return rc;
+}
+
 int recorder_crash(const struct recorder *r, const struct crash *crash, struct qd_io **ret_io,
 		   struct qd_err *err)
 {
-	size_t durable = last_flush(r, crash->nops);
+	size_t durable = last_flush(r, crash->nops), nbytes;
 	uint64_t state = crash->seed;
 	struct qd_io *io = NULL;
-	int rc;
+	const uint8_t *data;
+	int rc = make_durable(r, durable, err);
 
-	rc = qd_io_mem_new(r->base, r->base_size, true, &io, err);
-	for (size_t i = 0; rc == 0 && i < crash->nops; i++) {
-		if (i < durable)
-			rc = apply(&r->ops[i], io, err);
-		else
-			rc = apply_unflushed(&r->ops[i], crash, io, &state, err);
-	}
+	if (rc)
+		return rc;
+	data = qd_io_mem_data(r->durable->io, &nbytes);
+	rc = qd_io_mem_new(data, nbytes, true, &io, err);
+	for (size_t i = durable; rc == 0 && i < crash->nops; i++)
+		rc = apply_unflushed(&r->ops[i], crash, io, &state, err);
 	if (rc) {
 		qd_io_close(io);
 		return rc;

@@ -49,7 +49,7 @@ struct crash {
 	uint64_t seed;		/* chooses the subset */
 };
 
-/* The file as that crash left it, in memory; the caller owns *ret_io. */
+/* The file as that crash left it, in memory; the caller owns *ret_io.  One thread at a time. */
 int recorder_crash(const struct recorder *r, const struct crash *crash, struct qd_io **ret_io,
 		   struct qd_err *err);
 
