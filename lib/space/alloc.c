@@ -99,8 +99,7 @@ uint64_t qd_alloc_end(const struct qd_alloc *a)
 
 /* ---- counts ---- */
 
-/* *ret_block is NULL where there is no block: all its counts are 0. */
-static int get_block(struct qd_alloc *a, uint64_t index, uint8_t **ret_block, struct qd_err *err)
+int alloc_get_block(struct qd_alloc *a, uint64_t index, uint8_t **ret_block, struct qd_err *err)
 {
 	*ret_block = NULL;
 	if (index >= a->nentries || !a->table[index])
@@ -112,7 +111,7 @@ int qd_alloc_count(struct qd_alloc *a, uint64_t cluster, uint64_t *ret_count, st
 {
 	const struct qd_geom *g = a->image.geom;
 	uint8_t *block;
-	int rc = get_block(a, cluster / g->block_entries, &block, err);
+	int rc = alloc_get_block(a, cluster / g->block_entries, &block, err);
 
 	if (rc == 0)
 		*ret_count = block ? qd_refcount_get(block, g->refcount_order, cluster % g->block_entries) : 0;
@@ -123,7 +122,7 @@ int alloc_set_count(struct qd_alloc *a, uint64_t cluster, uint64_t count, struct
 {
 	const struct qd_geom *g = a->image.geom;
 	uint8_t *block;
-	int rc = get_block(a, cluster / g->block_entries, &block, err);
+	int rc = alloc_get_block(a, cluster / g->block_entries, &block, err);
 
 	if (rc)
 		return rc;
@@ -180,7 +179,7 @@ static int find_free(struct qd_alloc *a, uint64_t *ret_cluster, struct qd_err *e
 		else if (!a->table[index])
 			rc = alloc_add_block(a, index, err);
 		if (rc == 0)
-			rc = get_block(a, index, &block, err);
+			rc = alloc_get_block(a, index, &block, err);
 		if (rc)
 			return rc;
 		if (find_in_block(g, block, a->hint % g->block_entries, &in_block)) {
@@ -211,13 +210,32 @@ int qd_alloc_claim(struct qd_alloc *a, uint64_t *ret_cluster, struct qd_err *err
 	return 0;
 }
 
+/* ---- sharing ---- */
+
+int qd_alloc_share(struct qd_alloc *a, uint64_t cluster, uint64_t amount, struct qd_err *err)
+{
+	uint64_t count, off = cluster << a->image.geom->cluster_bits, max = a->image.geom->refcount_max;
+	int rc = qd_alloc_count(a, cluster, &count, err);
+
+	if (rc)
+		return rc;
+	if (count == 0)
+		return qd_err_set(err, QD_E_CORRUPT, "the cluster at 0x%" PRIx64
+				  " is in use, but its refcount is 0; " REPAIR_HINT, off);
+	if (amount > max - count)
+		return qd_err_set(err, QD_E_UNSUPPORTED, "the cluster at 0x%" PRIx64 " has %" PRIu64
+				  " references, and %" PRIu64 " more do not fit a refcount of %" PRIu32 " bits",
+				  off, count, amount, a->image.geom->refcount_bits);
+	return alloc_set_count(a, cluster, count + amount, err);
+}
+
 /* ---- releasing ---- */
 
-int qd_alloc_release(struct qd_alloc *a, uint64_t cluster, struct qd_err *err)
+int qd_alloc_release_many(struct qd_alloc *a, uint64_t cluster, uint64_t amount, struct qd_err *err)
 {
 	if (a->nreleased == a->capacity) {
 		uint64_t capacity = a->capacity ? a->capacity * 2 : 256;
-		uint64_t *released = realloc(a->released, capacity * sizeof(*released));
+		struct released *released = realloc(a->released, capacity * sizeof(*released));
 
 		if (!released)
 			return qd_err_nomem(err, "the list of freed clusters");
@@ -225,32 +243,42 @@ int qd_alloc_release(struct qd_alloc *a, uint64_t cluster, struct qd_err *err)
 		a->capacity = capacity;
 	}
 	qd_cache_drop(a->image.cache, cluster << a->image.geom->cluster_bits);
-	a->released[a->nreleased++] = cluster;
+	a->released[a->nreleased++] = (struct released){ .cluster = cluster, .amount = amount };
 	return 0;
 }
 
-static int compare_clusters(const void *pa, const void *pb)
+int qd_alloc_release(struct qd_alloc *a, uint64_t cluster, struct qd_err *err)
 {
-	const uint64_t *a = pa, *b = pb;
-
-	return *a < *b ? -1 : *a > *b;
+	return qd_alloc_release_many(a, cluster, 1, err);
 }
 
-/* Takes one reference away; *ret_free: that was the last. */
-static int drop_reference(struct qd_alloc *a, uint64_t cluster, bool *ret_free, struct qd_err *err)
+void qd_alloc_keep_bytes(struct qd_alloc *a)
+{
+	a->keep_bytes = true;
+}
+
+static int compare_released(const void *pa, const void *pb)
+{
+	const struct released *a = pa, *b = pb;
+
+	return a->cluster < b->cluster ? -1 : a->cluster > b->cluster;
+}
+
+/* Takes references away; *ret_free: those were the last. */
+static int drop_references(struct qd_alloc *a, const struct released *r, bool *ret_free, struct qd_err *err)
 {
 	uint64_t count;
-	int rc = qd_alloc_count(a, cluster, &count, err);
+	int rc = qd_alloc_count(a, r->cluster, &count, err);
 
 	if (rc)
 		return rc;
-	if (count == 0)
+	if (count < r->amount)
 		return qd_err_set(err, QD_E_CORRUPT,
-				  "the cluster at 0x%" PRIx64 " was in use, but its refcount is 0; "
+				  "the cluster at 0x%" PRIx64 " was in use, but its refcount is %" PRIu64 "; "
 				  REPAIR_HINT,
-				  cluster << a->image.geom->cluster_bits);
-	*ret_free = count == 1;
-	return alloc_set_count(a, cluster, count - 1, err);
+				  r->cluster << a->image.geom->cluster_bits, count);
+	*ret_free = count > 0 && count == r->amount;
+	return alloc_set_count(a, r->cluster, count - r->amount, err);
 }
 
 static int punch(struct qd_alloc *a, uint64_t first, uint64_t end, struct qd_err *err)
@@ -260,6 +288,8 @@ static int punch(struct qd_alloc *a, uint64_t first, uint64_t end, struct qd_err
 	if (first == end)
 		return 0;
 	a->hint = qd_min_u64(a->hint, first);
+	if (a->keep_bytes)
+		return 0;
 	qd_queue_wrote_data(a->image.queue);
 	return qd_io_punch(a->image.io, first << bits, (end - first) << bits, err);
 }
@@ -270,12 +300,12 @@ int qd_alloc_settle(struct qd_alloc *a, struct qd_err *err)
 	int rc = 0;
 
 	if (a->nreleased)
-		qsort(a->released, a->nreleased, sizeof(*a->released), compare_clusters);
+		qsort(a->released, a->nreleased, sizeof(*a->released), compare_released);
 	for (uint64_t i = 0; rc == 0 && i < a->nreleased; i++) {
-		uint64_t cluster = a->released[i];
+		uint64_t cluster = a->released[i].cluster;
 		bool is_free = false;
 
-		rc = drop_reference(a, cluster, &is_free, err);
+		rc = drop_references(a, &a->released[i], &is_free, err);
 		if (rc || !is_free)
 			continue;
 		if (cluster != end) {

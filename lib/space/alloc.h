@@ -4,6 +4,7 @@
  * refcount structure that says so, of every width, which grows as the file does.
  *
  *	claim     0 -> 1 at once in memory; on disk with qd_alloc_write
+ *	share     n -> n + amount, likewise
  *	release   remembered; n -> n - 1 with qd_alloc_settle, a hole where that makes 0
  *
  * Invariants
@@ -62,8 +63,27 @@ int qd_alloc_count(struct qd_alloc *a, uint64_t cluster, uint64_t *ret_count, st
 /* One free cluster, the first there is; its refcount is 1 now.  What it holds is undefined. */
 int qd_alloc_claim(struct qd_alloc *a, uint64_t *ret_cluster, struct qd_err *err);
 
+/*
+ * nclusters (at least 1) free ones in a row, the lowest place there is; their refcounts are
+ * 1 now.  Refcount blocks that it needs go right before it.
+ */
+int qd_alloc_claim_run(struct qd_alloc *a, uint64_t nclusters, uint64_t *ret_first, struct qd_err *err);
+
+/*
+ * `amount` more references to a cluster in use: to be on stable storage (qd_alloc_write)
+ * before they are.  QD_E_CORRUPT: its refcount is 0; QD_E_UNSUPPORTED: it would exceed
+ * refcount_max.  Either way nothing changes.
+ */
+int qd_alloc_share(struct qd_alloc *a, uint64_t cluster, uint64_t amount, struct qd_err *err);
+
 /* One reference to the cluster will be gone. */
 int qd_alloc_release(struct qd_alloc *a, uint64_t cluster, struct qd_err *err);
+
+/* `amount` references (0 is allowed), as one release that waits. */
+int qd_alloc_release_many(struct qd_alloc *a, uint64_t cluster, uint64_t amount, struct qd_err *err);
+
+/* Free clusters keep their bytes from now on: qd_alloc_settle makes no holes. */
+void qd_alloc_keep_bytes(struct qd_alloc *a);
 
 /* QD_E_CORRUPT, with the structure's name, when the cluster must not be overwritten with guest data. */
 int qd_alloc_guard(const struct qd_alloc *a, uint64_t cluster, struct qd_err *err);

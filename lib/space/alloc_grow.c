@@ -19,8 +19,9 @@
 #include "base/bytes.h"
 #include "space/alloc_int.h"
 
-static void mark_dirty(struct qd_alloc *a, uint64_t index)
+void alloc_set_entry(struct qd_alloc *a, uint64_t index, uint64_t off)
 {
+	a->table[index] = off;
 	if (a->dirty_first == a->dirty_end) {
 		a->dirty_first = index;
 		a->dirty_end = index + 1;
@@ -41,9 +42,8 @@ int alloc_add_block(struct qd_alloc *a, uint64_t index, struct qd_err *err)
 		rc = qd_cache_add(a->image.cache, QD_CACHE_REFBLOCK, cluster << g->cluster_bits, &block, err);
 	if (rc)
 		return rc;
-	a->table[index] = cluster << g->cluster_bits;
+	alloc_set_entry(a, index, cluster << g->cluster_bits);
 	a->end = qd_max_u64(a->end, cluster + 1);
-	mark_dirty(a, index);
 	return alloc_set_count(a, cluster, 1, err);
 }
 

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What alloc.c and alloc_grow.c share. */
+/* What alloc.c, alloc_run.c and alloc_grow.c share. */
 #ifndef QD_SPACE_ALLOC_INT_H
 #define QD_SPACE_ALLOC_INT_H
 
 #include "space/alloc.h"
+
+struct released {
+	uint64_t cluster;
+	uint64_t amount;		/* references */
+};
 
 struct qd_alloc {
 	struct qd_alloc_image image;
@@ -15,16 +20,23 @@ struct qd_alloc {
 	uint64_t dirty_end;
 	uint64_t hint;			/* no cluster below is free */
 	uint64_t end;			/* clusters */
-	uint64_t *released;
+	struct released *released;
 	uint64_t nreleased;
 	uint64_t capacity;
+	bool keep_bytes;		/* no holes */
 };
+
+/* *ret_block is NULL where there is no block: all its counts are 0. */
+int alloc_get_block(struct qd_alloc *a, uint64_t index, uint8_t **ret_block, struct qd_err *err);
 
 /* The block that counts the cluster exists. */
 int alloc_set_count(struct qd_alloc *a, uint64_t cluster, uint64_t count, struct qd_err *err);
 
 /* Makes the block number `index`, which the table has room for, at the first cluster that it counts. */
 int alloc_add_block(struct qd_alloc *a, uint64_t index, struct qd_err *err);
+
+/* The table names the block from the next qd_alloc_write on. */
+void alloc_set_entry(struct qd_alloc *a, uint64_t index, uint64_t off);
 
 /* Moves the table to a larger place behind everything it covers now, and all of it to the disk. */
 int alloc_grow_table(struct qd_alloc *a, struct qd_err *err);

@@ -293,6 +293,101 @@ static void growth_survives_a_crash_at_any_write(void)
 	tear_down(&s);
 }
 
+static void runs_are_free_and_counted_at_every_width(void)
+{
+	for (uint32_t order = 0; order <= 6; order++) {
+		static uint8_t used[MAX_CLUSTERS * 4];
+		uint64_t seed = order + 77, bad = 0;
+		struct setup s;
+
+		memset(used, 0, sizeof(used));
+		set_up(&s, order);
+		for (unsigned i = 0; i < 60; i++) {
+			uint64_t first = 0, n;
+
+			seed = seed * 6364136223846793005u + 1442695040888963407u;
+			n = seed >> 60 ? 1 + (seed >> 58) : 700;
+			CU_ASSERT_EQUAL_FATAL(qd_alloc_claim_run(s.alloc, n, &first, NULL), 0);
+			CU_ASSERT_TRUE_FATAL(first + n <= MAX_CLUSTERS * 4);
+			for (uint64_t c = first; c < first + n; c++) {
+				bad += used[c] || count_of(&s, c) != 1;
+				used[c] = 1;
+			}
+			n = claim(&s);
+			bad += used[n];
+			used[n] = 1;
+			if (i % 3 == 0) {	/* a gap for later runs */
+				for (uint64_t c = first; c < first + 20 && used[c] == 1; c++) {
+					CU_ASSERT_EQUAL(qd_alloc_release(s.alloc, c, NULL), 0);
+					used[c] = 0;
+				}
+				CU_ASSERT_EQUAL(qd_alloc_settle(s.alloc, NULL), 0);
+			}
+		}
+		save(&s);
+		close_alloc(&s);
+		mark_structure(&s, used);
+		CU_ASSERT_EQUAL_FATAL(open_alloc(&s, order, NULL), 0);
+		for (unsigned k = 0; k < MAX_CLUSTERS * 4; k++)
+			bad += count_of(&s, k) != used[k];
+		CU_ASSERT_EQUAL(bad, 0);
+		tear_down(&s);
+	}
+}
+
+static void a_run_takes_the_lowest_gap_that_holds_it(void)
+{
+	uint64_t first = 0;
+	struct setup s;
+
+	set_up(&s, 4);
+	for (unsigned i = 3; i < 40; i++)
+		CU_ASSERT_EQUAL(claim(&s), i);
+	for (unsigned i = 10; i < 30; i++)
+		if (i != 14 && i != 22)
+			CU_ASSERT_EQUAL(qd_alloc_release(s.alloc, i, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_settle(s.alloc, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_claim_run(s.alloc, 7, &first, NULL), 0);
+	CU_ASSERT_EQUAL(first, 15);
+	CU_ASSERT_EQUAL(qd_alloc_claim_run(s.alloc, 4, &first, NULL), 0);
+	CU_ASSERT_EQUAL(first, 10);
+	CU_ASSERT_EQUAL(qd_alloc_claim_run(s.alloc, 8, &first, NULL), 0);
+	CU_ASSERT_EQUAL(first, 40);
+	CU_ASSERT_EQUAL(claim(&s), 23);
+	tear_down(&s);
+}
+
+static void many_references_come_and_go_at_once(void)
+{
+	uint8_t buf[CLUSTER];
+	uint64_t cluster;
+	struct setup s;
+
+	set_up(&s, 4);
+	cluster = claim(&s);
+	memset(buf, 0xee, sizeof(buf));
+	CU_ASSERT_EQUAL(qd_io_write(s.io, buf, sizeof(buf), cluster * CLUSTER, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_share(s.alloc, cluster, 65534, NULL), 0);
+	CU_ASSERT_EQUAL(count_of(&s, cluster), 65535);
+	CU_ASSERT_EQUAL(qd_alloc_share(s.alloc, cluster, 1, NULL), QD_E_UNSUPPORTED);
+	CU_ASSERT_EQUAL(qd_alloc_share(s.alloc, cluster + 1, 1, NULL), QD_E_CORRUPT);
+	CU_ASSERT_EQUAL(qd_alloc_share(s.alloc, 100000, 1, NULL), QD_E_CORRUPT);
+	CU_ASSERT_EQUAL(count_of(&s, cluster), 65535);
+	CU_ASSERT_EQUAL(qd_alloc_release_many(s.alloc, cluster, 65000, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_release_many(s.alloc, cluster, 0, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_settle(s.alloc, NULL), 0);
+	CU_ASSERT_EQUAL(count_of(&s, cluster), 535);
+	CU_ASSERT_EQUAL(qd_alloc_release_many(s.alloc, cluster, 535, NULL), 0);
+	qd_alloc_keep_bytes(s.alloc);
+	CU_ASSERT_EQUAL(qd_alloc_settle(s.alloc, NULL), 0);
+	CU_ASSERT_EQUAL(qd_io_read(s.io, buf, sizeof(buf), cluster * CLUSTER, NULL), 0);
+	CU_ASSERT_EQUAL(buf[0], 0xee);
+	CU_ASSERT_EQUAL(claim(&s), cluster);
+	CU_ASSERT_EQUAL(qd_alloc_release_many(s.alloc, cluster, 2, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_settle(s.alloc, NULL), QD_E_CORRUPT);
+	tear_down(&s);
+}
+
 CU_ErrorCode suite_alloc(void)
 {
 	static const struct qd_test tests[] = {
@@ -301,6 +396,9 @@ CU_ErrorCode suite_alloc(void)
 		QD_TEST(a_cluster_is_free_when_the_last_reference_is),
 		QD_TEST(what_holds_a_structure_is_never_claimed),
 		QD_TEST(tables_that_cannot_be_true_are_refused),
+		QD_TEST(runs_are_free_and_counted_at_every_width),
+		QD_TEST(a_run_takes_the_lowest_gap_that_holds_it),
+		QD_TEST(many_references_come_and_go_at_once),
 		QD_TEST(growth_survives_a_crash_at_any_write),
 	};
 
