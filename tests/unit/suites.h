@@ -16,6 +16,7 @@
 	X(bytes) \
 	X(cache) \
 	X(codec) \
+	X(compact_plan) \
 	X(counts) \
 	X(digest) \
 	X(disk) \
