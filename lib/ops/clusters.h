@@ -1,64 +1,84 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Every distinct cluster of data in an image, once, in the order they lie in the file:
- * who refers to it, and what it holds.
+ * Every distinct data cluster of an image, active layer and all internal snapshots, once
+ * each, in host order: what reads, hashes and compares whole images walks over.
  *
- *	L2 tables of all layers --sort, merge--> clusters --read, hash (all threads)--> commit, in order
+ *	L2 tables --gather--> references --sort by (host offset, entry)--> distinct clusters
+ *	distinct clusters --read in large runs, hashed by all threads--> callback, in host order
  *
- * Memory is bounded: when the clusters do not fit, the file is covered in several windows of
- * host offsets, each with a walk over the L2 tables of its own.  What commit sees does not
- * depend on memory or threads.
+ * Memory: a budget; references beyond it go to an unnamed temporary file.
  *
- * An extended entry's cluster counts with its allocated subclusters only: the others are
- * zeros in `data`.
+ * A cluster that only the pin references is not among them, nor are those of the
+ * container, nor preallocated clusters that read as zeros.
  */
 #ifndef QD_OPS_CLUSTERS_H
 #define QD_OPS_CLUSTERS_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "base/progress.h"
 #include "dedup/digest.h"
+#include "format/table.h"
 #include "image/image.h"
 
 struct qd_cluster {
-	uint64_t entry;		/* host byte offset, or a compressed one's L2 entry (COPIED clear) */
-	uint64_t bitmap;	/* extended L2: of the entries that read it; 0 for compressed ones */
-	uint64_t guest;		/* lowest guest cluster (number) that reads it: in the active layer, else a snapshot */
-	uint32_t references;	/* L2 entries of active layer and snapshots that read it */
-	uint32_t places;	/* those that keep it, but read as zeros or (extended L2) nothing of it */
-	uint16_t pins;		/* entries of the pin */
-	bool in_active;		/* some entry of the active layer reads it */
-	bool several;		/* entries at different guest clusters read it */
-	bool mixed;		/* extended L2: entries with different bitmaps read it */
-};
-
-struct qd_content {
-	struct qd_cluster c;
-	uint64_t number;	/* of the cluster, from 0, in host order */
-	uint8_t *data;		/* cluster_size bytes, valid during commit; NULL: not wanted */
-	bool zero;		/* data is all zeros */
-	bool broken;		/* a compressed stream that yields no cluster; nothing else holds */
-	uint8_t digest[QD_DIGEST_MAX];
+	uint64_t entry;		/* as struct qd_record: host byte offset, or the compressed descriptor (bit 62) */
+	uint64_t guest;		/* first guest cluster (number) of the active layer, else of a snapshot */
+	uint64_t references;	/* L2 entries in all layers but the pin; a table that several layers use: once each */
+	uint32_t mask;		/* extended L2: subclusters that some reference has allocated; else all ones */
+	uint8_t flags;		/* QD_RECORD_PARTIAL, QD_RECORD_SNAPSHOT */
+	bool shared;		/* more than one guest cluster refers to it: it belongs into the pin */
+	bool pinned;		/* the pin refers to it */
+	uint64_t bitmap;	/* extended L2: the bitmap of one of its references */
 };
 
 struct qd_clusters_opts {
-	const struct qd_digest *digest;		/* NULL: none is computed */
-	unsigned threads;			/* 0: all processors */
-	uint64_t memory;			/* bytes */
-	struct qd_progress *progress;		/* bytes of the file passed; may be NULL */
+	uint64_t memory;	/* bytes; 0: the default */
+	const char *tmpdir;	/* NULL: /tmp */
+	unsigned threads;	/* 0: all processors */
 };
 
-struct qd_clusters_ops {
-	/* Is it to be read?  Asked in order, one at a time.  NULL: every one with references. */
-	bool (*want)(void *ctx, const struct qd_cluster *c, uint64_t number);
-	/* A batch, in order, one at a time; those not wanted are in it, too.  Other than 0 ends the walk. */
-	int (*commit)(void *ctx, struct qd_content *v, unsigned n, struct qd_err *err);
+struct qd_clusters;
+
+/* Reads all L2 tables.  QD_E_CORRUPT when an entry cannot be true (qdedup check tells more). */
+int qd_clusters_open(const struct qd_image *img, const struct qd_clusters_opts *opts,
+		     struct qd_clusters **ret_clusters, struct qd_err *err);
+void qd_clusters_free(struct qd_clusters *c);
+
+/* References gathered, of which distinct clusters are made; an upper bound of their number. */
+uint64_t qd_clusters_references(const struct qd_clusters *c);
+
+/* The next one, without reading it: 1; 0: no more.  Once through; not together with qd_clusters_read. */
+int qd_clusters_next(struct qd_clusters *c, struct qd_cluster *ret_cluster, struct qd_err *err);
+
+/* What became of a cluster that was to be read. */
+struct qd_cluster_content {
+	const uint8_t *data;	/* cluster_size bytes, valid during the call; NULL: not read, or broken */
+	const uint8_t *hash;	/* digest->nbytes; NULL without digest, or as above */
+	bool is_zero;		/* all bytes are 0 */
+	bool broken;		/* a compressed stream that cannot be unpacked */
 };
 
-/* References past the end of the file or unaligned are left out; *ret_bad (may be NULL) counts them. */
-int qd_clusters_walk(const struct qd_image *img, const struct qd_clusters_opts *opts,
-		     const struct qd_clusters_ops *ops, void *ctx, uint64_t *ret_bad, struct qd_err *err);
+struct qd_clusters_read {
+	const struct qd_digest *digest;	/* NULL: no hashes */
+	struct qd_progress *progress;	/* in bytes read; may be NULL */
+	/* In host order, one call at a time: false: not to be read.  NULL: all are.  *ret_tag goes to fn. */
+	bool (*want)(void *ctx, const struct qd_cluster *cluster, uint64_t *ret_tag);
+	/* In host order, one call at a time, for every cluster, wanted or not; other than 0 ends it. */
+	int (*fn)(void *ctx, const struct qd_cluster *cluster, uint64_t tag,
+		  const struct qd_cluster_content *content, struct qd_err *err);
+	void *ctx;
+};
+
+struct qd_clusters_count {
+	uint64_t clusters;	/* distinct */
+	uint64_t read;		/* of those */
+	uint64_t nbytes;	/* read from the file */
+};
+
+/*
+ * Reads all that are wanted, once through.  want and fn may run in different threads, at
+ * the same time, never two calls of the same.
+ */
+int qd_clusters_read(struct qd_clusters *c, const struct qd_clusters_read *read,
+		     struct qd_clusters_count *ret_count, struct qd_err *err);
 
 #endif
