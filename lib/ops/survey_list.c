@@ -4,7 +4,7 @@
  * is full it is sorted, equal ones are merged, and if that made too little room the upper
  * half goes and with it the upper half of the window.
  */
-#include "ops/clusters_int.h"
+#include "ops/survey_int.h"
 
 #include <stdlib.h>
 
@@ -15,19 +15,19 @@
 #define FIRST_CAPACITY 4096u
 #define LEAST 1024u
 
-uint64_t cluster_host_off(const struct qd_geom *g, const struct qd_cluster *c)
+uint64_t survey_host_off(const struct qd_geom *g, const struct qd_surveyed *c)
 {
 	return qd_l2_is_compressed(c->entry) ? qd_l2_compressed(g, c->entry).host_off : c->entry;
 }
 
-void cluster_list_init(struct cluster_list *l, const struct qd_image *img, uint64_t memory)
+void survey_list_init(struct survey_list *l, const struct qd_image *img, uint64_t memory)
 {
-	*l = (struct cluster_list){ .img = img };
+	*l = (struct survey_list){ .img = img };
 	/* Sorting may take as much again. */
-	l->most = qd_max_u64(memory / 2 / sizeof(struct qd_cluster), LEAST);
+	l->most = qd_max_u64(memory / 2 / sizeof(struct qd_surveyed), LEAST);
 }
 
-void cluster_list_free(struct cluster_list *l)
+void survey_list_free(struct survey_list *l)
 {
 	free(l->v);
 	l->v = NULL;
@@ -37,15 +37,15 @@ void cluster_list_free(struct cluster_list *l)
 
 static int compare(const void *pa, const void *pb, void *ctx)
 {
-	const struct qd_cluster *a = pa, *b = pb;
-	uint64_t off_a = cluster_host_off(ctx, a), off_b = cluster_host_off(ctx, b);
+	const struct qd_surveyed *a = pa, *b = pb;
+	uint64_t off_a = survey_host_off(ctx, a), off_b = survey_host_off(ctx, b);
 
 	if (off_a != off_b)
 		return off_a < off_b ? -1 : 1;
 	return a->entry < b->entry ? -1 : a->entry > b->entry;
 }
 
-static bool is_sorted(struct cluster_list *l)
+static bool is_sorted(struct survey_list *l)
 {
 	for (uint64_t i = 1; i < l->n; i++)
 		if (compare(&l->v[i - 1], &l->v[i], (void *)(uintptr_t)&l->img->geom) > 0)
@@ -58,7 +58,7 @@ static uint32_t add_u32(uint32_t a, uint32_t b)
 	return a > UINT32_MAX - b ? UINT32_MAX : a + b;
 }
 
-static void merge_into(struct qd_cluster *to, const struct qd_cluster *c)
+static void merge_into(struct qd_surveyed *to, const struct qd_surveyed *c)
 {
 	bool both = to->references && c->references;
 
@@ -75,7 +75,7 @@ static void merge_into(struct qd_cluster *to, const struct qd_cluster *c)
 	to->pins = (uint16_t)qd_min_u64((uint64_t)to->pins + c->pins, UINT16_MAX);
 }
 
-static void sort(struct cluster_list *l)
+static void sort(struct survey_list *l)
 {
 	uint64_t kept = 0;
 
@@ -91,23 +91,23 @@ static void sort(struct cluster_list *l)
 }
 
 /* Gives up what lies at or behind the middle cluster's host offset. */
-static int narrow(struct cluster_list *l, struct qd_err *err)
+static int narrow(struct survey_list *l, struct qd_err *err)
 {
 	const struct qd_geom *g = &l->img->geom;
 	uint64_t keep = l->n / 2;
 
-	while (keep && cluster_host_off(g, &l->v[keep - 1]) == cluster_host_off(g, &l->v[keep]))
+	while (keep && survey_host_off(g, &l->v[keep - 1]) == survey_host_off(g, &l->v[keep]))
 		keep--;
 	if (!keep)
 		return qd_err_set(err, QD_E_NOMEM, "too many compressed clusters begin at one place");
-	l->hi = cluster_host_off(g, &l->v[keep]);
+	l->hi = survey_host_off(g, &l->v[keep]);
 	l->n = l->sorted = keep;
 	return 0;
 }
 
-static int make_room(struct cluster_list *l, struct qd_err *err)
+static int make_room(struct survey_list *l, struct qd_err *err)
 {
-	struct qd_cluster *v;
+	struct qd_surveyed *v;
 	uint64_t capacity;
 
 	if (l->capacity < l->most) {
@@ -125,9 +125,9 @@ static int make_room(struct cluster_list *l, struct qd_err *err)
 
 /* ---- entries ---- */
 
-static int add(struct cluster_list *l, const struct qd_cluster *c, struct qd_err *err)
+static int add(struct survey_list *l, const struct qd_surveyed *c, struct qd_err *err)
 {
-	uint64_t off = cluster_host_off(&l->img->geom, c);
+	uint64_t off = survey_host_off(&l->img->geom, c);
 
 	if (off >= l->img->file_size ||
 	    (!qd_l2_is_compressed(c->entry) && !qd_is_aligned(off, l->img->geom.cluster_size))) {
@@ -149,7 +149,7 @@ static int add(struct cluster_list *l, const struct qd_cluster *c, struct qd_err
 }
 
 /* The entry of one guest cluster; false: it names no host cluster. */
-static bool decode(const struct qd_geom *g, const uint8_t *p, struct qd_cluster *c, bool *ret_reads)
+static bool decode(const struct qd_geom *g, const uint8_t *p, struct qd_surveyed *c, bool *ret_reads)
 {
 	uint64_t entry = qd_get_be64(p);
 
@@ -173,7 +173,7 @@ static bool decode(const struct qd_geom *g, const uint8_t *p, struct qd_cluster 
 static int add_entries(void *ctx, uint64_t l2_off, const uint8_t *entries, const struct qd_table_use *uses,
 		       uint64_t nuses, struct qd_err *err)
 {
-	struct cluster_list *l = ctx;
+	struct survey_list *l = ctx;
 	const struct qd_geom *g = &l->img->geom;
 	uint32_t layers = 0, pins = 0;
 	bool active = false;
@@ -186,7 +186,7 @@ static int add_entries(void *ctx, uint64_t l2_off, const uint8_t *entries, const
 		active |= uses[i].layer == QD_LAYER_ACTIVE;
 	}
 	for (uint64_t i = 0; rc == 0 && i < g->l2_entries; i++) {
-		struct qd_cluster c = { .guest = uses[0].l1_index * g->l2_entries + i };
+		struct qd_surveyed c = { .guest = uses[0].l1_index * g->l2_entries + i };
 		bool reads;
 
 		if (!decode(g, entries + i * g->l2_entry_size, &c, &reads))
@@ -200,7 +200,7 @@ static int add_entries(void *ctx, uint64_t l2_off, const uint8_t *entries, const
 	return rc;
 }
 
-int cluster_list_fill(struct cluster_list *l, uint64_t lo, struct qd_err *err)
+int survey_list_fill(struct survey_list *l, uint64_t lo, struct qd_err *err)
 {
 	uint64_t bad = 0;
 	int rc;

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What clusters_list.c (which clusters there are) and clusters.c (what they hold) share. */
-#ifndef QD_OPS_CLUSTERS_INT_H
-#define QD_OPS_CLUSTERS_INT_H
+/* What survey_list.c (which clusters there are) and survey.c (what they hold) share. */
+#ifndef QD_OPS_SURVEY_INT_H
+#define QD_OPS_SURVEY_INT_H
 
-#include "ops/clusters.h"
+#include "ops/survey.h"
 
 /*
  * Those whose host offset lies in [lo, hi), sorted by (host offset, entry).  hi comes
  * down when not all fit.
  */
-struct cluster_list {
+struct survey_list {
 	const struct qd_image *img;
-	struct qd_cluster *v;
+	struct qd_surveyed *v;
 	uint64_t n;
 	uint64_t capacity;
 	uint64_t most;		/* clusters that v may hold */
@@ -21,12 +21,12 @@ struct cluster_list {
 };
 
 /* The host byte offset of what the entry names. */
-uint64_t cluster_host_off(const struct qd_geom *g, const struct qd_cluster *c);
+uint64_t survey_host_off(const struct qd_geom *g, const struct qd_surveyed *c);
 
-void cluster_list_init(struct cluster_list *l, const struct qd_image *img, uint64_t memory);
-void cluster_list_free(struct cluster_list *l);
+void survey_list_init(struct survey_list *l, const struct qd_image *img, uint64_t memory);
+void survey_list_free(struct survey_list *l);
 
 /* The clusters from byte lo of the file on, as many as fit. */
-int cluster_list_fill(struct cluster_list *l, uint64_t lo, struct qd_err *err);
+int survey_list_fill(struct survey_list *l, uint64_t lo, struct qd_err *err);
 
 #endif

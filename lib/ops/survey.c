@@ -3,7 +3,7 @@
  * Reading the clusters of a list: batches of neighbours, whose plain clusters leave the file
  * in as few reads as their places allow.
  */
-#include "ops/clusters.h"
+#include "ops/survey.h"
 
 #include <stdlib.h>
 
@@ -12,17 +12,17 @@
 #include "base/pipeline.h"
 #include "format/entry.h"
 #include "image/codec.h"
-#include "ops/clusters_int.h"
+#include "ops/survey_int.h"
 
 #define BATCH_BYTES (1u << 20)
 #define MAX_UNREAD 4096u		/* clusters of a batch, whether they are read or not */
 
 struct walk {
 	const struct qd_image *img;
-	const struct qd_clusters_opts *opts;
-	const struct qd_clusters_ops *ops;
+	const struct qd_survey_opts *opts;
+	const struct qd_survey_ops *ops;
 	void *ctx;
-	struct cluster_list list;
+	struct survey_list list;
 	uint64_t next;			/* index in the list */
 	uint64_t first_number;		/* of the list's first cluster */
 	uint64_t passed;		/* bytes of the file told as progress */
@@ -30,7 +30,7 @@ struct walk {
 };
 
 struct job {
-	struct qd_content *v;
+	struct qd_survey_content *v;
 	unsigned n;
 	unsigned capacity;
 	unsigned nread;			/* of v, those with data */
@@ -42,7 +42,7 @@ struct job {
 
 /* ---- next ---- */
 
-static bool is_wanted(const struct walk *w, const struct qd_cluster *c, uint64_t number)
+static bool is_wanted(const struct walk *w, const struct qd_surveyed *c, uint64_t number)
 {
 	if (!c->references)
 		return false;
@@ -58,7 +58,7 @@ static int next(void *ctx, void *job, struct qd_err *err)
 	(void)err;
 	j->n = j->nread = 0;
 	while (w->next < w->list.n && j->n < j->capacity && j->nread < w->per_batch) {
-		struct qd_content *x = &j->v[j->n++];
+		struct qd_survey_content *x = &j->v[j->n++];
 
 		x->c = w->list.v[w->next];
 		x->number = w->first_number + w->next++;
@@ -81,7 +81,7 @@ static unsigned run_length(const struct job *j, unsigned i, uint64_t size)
 	return n;
 }
 
-static int read_stream(const struct walk *w, struct job *j, struct qd_content *x, struct qd_err *err)
+static int read_stream(const struct walk *w, struct job *j, struct qd_survey_content *x, struct qd_err *err)
 {
 	struct qd_compressed s = qd_l2_compressed(&w->img->geom, x->c.entry);
 	size_t nread;
@@ -118,7 +118,7 @@ static int read_batch(const struct walk *w, struct job *j, struct qd_err *err)
 }
 
 /* What no subcluster holds is zeros. */
-static void clear_unallocated(const struct qd_geom *g, struct qd_content *x)
+static void clear_unallocated(const struct qd_geom *g, struct qd_survey_content *x)
 {
 	size_t nbytes = (size_t)1 << g->subcluster_bits;
 
@@ -137,7 +137,7 @@ static int prepare(void *ctx, void *job, struct qd_err *err)
 	int rc = read_batch(w, j, err);
 
 	for (unsigned i = 0; rc == 0 && i < j->n; i++) {
-		struct qd_content *x = &j->v[i];
+		struct qd_survey_content *x = &j->v[i];
 
 		if (!x->data || x->broken)
 			continue;
@@ -155,7 +155,7 @@ static int commit(void *ctx, void *job, struct qd_err *err)
 {
 	struct walk *w = ctx;
 	struct job *j = job;
-	uint64_t pos = cluster_host_off(&w->img->geom, &j->v[j->n - 1].c);
+	uint64_t pos = survey_host_off(&w->img->geom, &j->v[j->n - 1].c);
 	int rc = w->ops->commit(w->ctx, j->v, j->n, err);
 
 	if (rc || pos <= w->passed)
@@ -201,7 +201,7 @@ static int walk_windows(struct walk *w, struct job *jobs, unsigned njobs, unsign
 	int rc = 0;
 
 	while (rc == 0 && lo != UINT64_MAX) {
-		rc = cluster_list_fill(&w->list, lo, err);
+		rc = survey_list_fill(&w->list, lo, err);
 		if (rc)
 			return rc;
 		if (ret_bad)
@@ -216,8 +216,8 @@ static int walk_windows(struct walk *w, struct job *jobs, unsigned njobs, unsign
 	return rc;
 }
 
-int qd_clusters_walk(const struct qd_image *img, const struct qd_clusters_opts *opts,
-		     const struct qd_clusters_ops *ops, void *ctx, uint64_t *ret_bad, struct qd_err *err)
+int qd_survey_walk(const struct qd_image *img, const struct qd_survey_opts *opts,
+		     const struct qd_survey_ops *ops, void *ctx, uint64_t *ret_bad, struct qd_err *err)
 {
 	unsigned threads = opts->threads ? opts->threads : qd_cpu_count(), njobs = threads * 2 + 1;
 	uint64_t size = img->geom.cluster_size, memory = qd_max_u64(opts->memory, 8 * size);
@@ -232,7 +232,7 @@ int qd_clusters_walk(const struct qd_image *img, const struct qd_clusters_opts *
 		njobs--;
 	threads = threads < njobs ? threads : njobs;
 	w.per_batch = (unsigned)(batch / size);
-	cluster_list_init(&w.list, img, memory / 2);
+	survey_list_init(&w.list, img, memory / 2);
 	jobs = calloc(njobs, sizeof(*jobs));
 	if (!jobs)
 		rc = qd_err_nomem(err, "batches");
@@ -244,6 +244,6 @@ int qd_clusters_walk(const struct qd_image *img, const struct qd_clusters_opts *
 	for (unsigned i = 0; jobs && i < njobs; i++)
 		free_job(&jobs[i]);
 	free(jobs);
-	cluster_list_free(&w.list);
+	survey_list_free(&w.list);
 	return rc;
 }
