@@ -50,6 +50,14 @@ const struct qd_digest *qd_digest_find(const char *name)
 	return NULL;
 }
 
+const struct qd_digest *qd_digest_by_id(uint8_t id)
+{
+	for (const struct qd_digest *d = table; d->name; d++)
+		if (d->id == id)
+			return d;
+	return NULL;
+}
+
 int qd_digester_new(const struct qd_digest *digest, struct qd_digester **ret_d, struct qd_err *err)
 {
 	struct qd_digester *d = calloc(1, sizeof(*d));

@@ -39,6 +39,9 @@ struct qd_digest {
 /* NULL when there is none of that name. */
 const struct qd_digest *qd_digest_find(const char *name);
 
+/* By the number in the file format; NULL when there is none. */
+const struct qd_digest *qd_digest_by_id(uint8_t id);
+
 /* The table, ended by a NULL name. */
 const struct qd_digest *qd_digest_all(void);
 

@@ -44,6 +44,7 @@
 #define QD_TABLE_EXT_SIZE 112u		/* bytes of the extension's data */
 #define QD_TABLE_DIR_HEADER 48u
 #define QD_TABLE_DIR_ROW 16u
+#define QD_TABLE_MAX_DIR (64u << 20)	/* bytes: our limit, 4 million blocks, so that a reader can hold it */
 #define QD_TABLE_BLOCK_SIZE 65536u	/* the last one may be shorter: see qd_table_block_nbytes */
 #define QD_TABLE_BLOCK_HEADER 32u
 #define QD_TABLE_RECORD_HEAD 14u	/* bytes of a record without its hash */
@@ -131,6 +132,11 @@ struct qd_record {
 	uint8_t hash[32];		/* digest_nbytes of it */
 };
 
+extern const struct qd_fields qd_table_ext_fields;
+extern const struct qd_fields qd_table_dir_fields;
+extern const struct qd_fields qd_table_row_fields;
+extern const struct qd_fields qd_table_block_fields;
+
 void qd_table_dir_decode(const uint8_t *p, struct qd_table_dir *ret_dir);
 void qd_table_dir_encode(const struct qd_table_dir *dir, uint8_t *p);
 void qd_table_row_decode(const uint8_t *p, struct qd_table_row *ret_row);
@@ -138,13 +144,16 @@ void qd_table_row_encode(const struct qd_table_row *row, uint8_t *p);
 void qd_table_block_decode(const uint8_t *p, struct qd_table_block *ret_block);
 void qd_table_block_encode(const struct qd_table_block *block, uint8_t *p);
 
-/* Records: 8 bytes entry, 1 byte flags, 5 bytes guest, hash. */
+/* Records: 8 bytes entry, 1 byte flags, 5 bytes guest, hash (decoded: zeros behind it). */
 static inline uint32_t qd_record_nbytes(uint32_t digest_nbytes)
 {
 	return QD_TABLE_RECORD_HEAD + digest_nbytes;
 }
 void qd_record_decode(const uint8_t *p, uint32_t digest_nbytes, struct qd_record *ret_record);
 void qd_record_encode(const struct qd_record *record, uint32_t digest_nbytes, uint8_t *p);
+
+/* Flags are known, and the entry is one that T1 can sort and an L2 table can hold. */
+bool qd_record_is_valid(const struct qd_geom *g, const struct qd_record *record);
 
 /* Host byte offset of what a record's entry names: what T1 sorts by first. */
 uint64_t qd_record_host_off(const struct qd_geom *g, uint64_t entry);

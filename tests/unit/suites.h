@@ -18,6 +18,7 @@
 	X(codec) \
 	X(compact_plan) \
 	X(counts) \
+	X(crc32c) \
 	X(digest) \
 	X(disk) \
 	X(entry) \
@@ -40,6 +41,8 @@
 	X(refcount) \
 	X(size) \
 	X(snapshot) \
+	X(table) \
+	X(table_format) \
 	X(tally) \
 	/* end of list */
 
