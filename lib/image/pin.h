@@ -3,7 +3,7 @@
  * The pin of an existing image: the internal snapshot named qdedup whose L2 entries
  * reference every shared cluster, and every cluster of the container, once.
  *
- *	snapshot table --> pin's L1 --> pin's L2 tables: slots, each 0 or an entry
+ *	header (12 bytes) --> snapshot table --> pin's L1 --> pin's L2 tables: slots, each 0 or an entry
  *
  * Which slot holds which entry means nothing; entries never carry COPIED.
  *
@@ -17,7 +17,8 @@
  *      one that receives the slot; it lowers it (qd_alloc_release) when the slot was
  *      cleared, to be settled behind the barrier after that.
  *  P2  other snapshots, their order, IDs and names are never changed; a new pin gets the
- *      lowest free numeric ID and goes to the end of the snapshot table.
+ *      lowest free numeric ID and goes to the end of the snapshot table.  Their entries keep
+ *      every byte.
  *  P3  a snapshot named qdedup that is not a pin (its disk size is a multiple of 512) is the
  *      user's: it is left alone, and a pin cannot be made (QD_E_INVALID says so).
  */
@@ -54,13 +55,20 @@ uint32_t qd_pin_id(const struct qd_pin *p);
 int qd_pin_walk(struct qd_pin *p, int (*fn)(void *ctx, uint64_t entry, uint64_t bitmap, bool *remove,
 					    struct qd_err *err), void *ctx, struct qd_err *err);
 
-/* Fills a free slot (entry without COPIED; bitmap for extended L2). */
+/*
+ * Fills a free slot (entry without COPIED; bitmap for extended L2).  Makes the pin when
+ * there is none: QD_E_INVALID by P3, or when there are too many snapshots or slots.
+ */
 int qd_pin_add(struct qd_pin *p, uint64_t entry, uint64_t bitmap, struct qd_err *err);
+
+/* The pin goes; there is one, and the caller has released what its slots refer to (qd_pin_walk). */
+int qd_pin_delete(struct qd_pin *p, struct qd_err *err);
 
 /*
  * Queues what adds and removes changed besides L2 tables: a new L1, snapshot table, header
- * words, with the barriers they need; frees what they replace (qd_alloc_release).  L2
- * tables are written with the cache (QD_CACHE_L2), before.
+ * words, with the barriers they need; frees what they replace (qd_alloc_release).  Refcounts
+ * and L2 tables are queued before, with a barrier (qd_change_tables does both); the caller
+ * flushes after, then settles.  Then the next adds and removes may come.
  */
 int qd_pin_write(struct qd_pin *p, struct qd_err *err);
 

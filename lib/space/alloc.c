@@ -84,6 +84,7 @@ void qd_alloc_free(struct qd_alloc *a)
 		return;
 	free(a->table);
 	free(a->released);
+	free(a->forgotten);
 	free(a);
 }
 
@@ -133,6 +134,28 @@ int alloc_set_count(struct qd_alloc *a, uint64_t cluster, uint64_t count, struct
 
 /* ---- claiming ---- */
 
+int qd_alloc_forget(struct qd_alloc *a, uint64_t cluster, struct qd_err *err)
+{
+	uint64_t *forgotten;
+
+	if (!qd_extents_find(a->image.guard, cluster))
+		return 0;
+	forgotten = realloc(a->forgotten, (a->nforgotten + 1) * sizeof(*forgotten));
+	if (!forgotten)
+		return qd_err_nomem(err, "the list of freed clusters");
+	a->forgotten = forgotten;
+	a->forgotten[a->nforgotten++] = cluster;
+	return 0;
+}
+
+static bool is_forgotten(const struct qd_alloc *a, uint64_t cluster)
+{
+	for (uint64_t i = 0; i < a->nforgotten; i++)
+		if (a->forgotten[i] == cluster)
+			return true;
+	return false;
+}
+
 static bool still_there(const struct qd_alloc *a, const struct qd_extent *e)
 {
 	if (e->kind == QD_STRUCT_REFBLOCK)
@@ -146,7 +169,7 @@ int qd_alloc_guard(const struct qd_alloc *a, uint64_t cluster, struct qd_err *er
 {
 	const struct qd_extent *e = qd_extents_find(a->image.guard, cluster);
 
-	if (!e || !still_there(a, e))
+	if (!e || !still_there(a, e) || is_forgotten(a, cluster))
 		return 0;
 	return qd_err_set(err, QD_E_CORRUPT,
 			  "the cluster at 0x%" PRIx64 " is about to be overwritten, but holds the %s; "

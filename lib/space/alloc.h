@@ -88,6 +88,12 @@ void qd_alloc_keep_bytes(struct qd_alloc *a);
 /* QD_E_CORRUPT, with the structure's name, when the cluster must not be overwritten with guest data. */
 int qd_alloc_guard(const struct qd_alloc *a, uint64_t cluster, struct qd_err *err);
 
+/*
+ * A structure lay in the cluster and does not any more: the guard stops naming it.  Its
+ * reference is released separately.
+ */
+int qd_alloc_forget(struct qd_alloc *a, uint64_t cluster, struct qd_err *err);
+
 /* Queues all refcounts, and a barrier after them (A1). */
 int qd_alloc_write(struct qd_alloc *a, struct qd_err *err);
 

@@ -23,6 +23,8 @@ struct qd_alloc {
 	struct released *released;
 	uint64_t nreleased;
 	uint64_t capacity;
+	uint64_t *forgotten;		/* clusters that the guard still names */
+	uint64_t nforgotten;
 	bool keep_bytes;		/* no holes */
 };
 
