@@ -303,6 +303,13 @@ void qd_image_close(struct qd_image *img)
 	free(img);
 }
 
+void qd_image_detach(struct qd_image *img)
+{
+	if (img)
+		img->io = NULL;
+	qd_image_close(img);
+}
+
 int qd_image_require_plain(const struct qd_image *img, struct qd_err *err)
 {
 	const char *what = img->header.crypt_method == QD_CRYPT_LUKS ? "LUKS" : "AES";

@@ -66,6 +66,9 @@ int qd_image_open(struct qd_io *io, unsigned flags, struct qd_image **ret_img, s
 /* Closes io too; NULL is allowed. */
 void qd_image_close(struct qd_image *img);
 
+/* Frees img but not its io, which is the caller's (again); NULL is allowed. */
+void qd_image_detach(struct qd_image *img);
+
 /* QD_E_UNSUPPORTED, naming AES or LUKS, when guest data is encrypted. */
 int qd_image_require_plain(const struct qd_image *img, struct qd_err *err);
 
