@@ -22,6 +22,7 @@ static const struct cmd commands[] = {
 	{ "io", "read and write parts of a disk, for scripts and tests", cmd_io, CMD_WRITES, 1 },
 	{ "map", "where the parts of a disk lie", cmd_map, CMD_JSON, 1 },
 	{ "measure", "how large a new image will be", cmd_measure, CMD_JSON, 1 },
+	{ "scan", "what deduplication would save, by cluster size and image", cmd_scan, CMD_JSON, 1 },
 	{ "stats", "what is shared, saved, leaked and scattered in images", cmd_stats, CMD_JSON, 1 },
 };
 

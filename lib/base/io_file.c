@@ -435,6 +435,17 @@ bool qd_path_exists(const char *path)
 	return stat(path, &st) == 0;
 }
 
+bool qd_path_identity(const char *path, uint64_t ret_id[2])
+{
+	struct stat st;
+
+	if (stat(path, &st) != 0)
+		return false;
+	ret_id[0] = st.st_dev;
+	ret_id[1] = st.st_ino;
+	return true;
+}
+
 bool qd_path_same(const char *a, const char *b)
 {
 	struct stat sa, sb;

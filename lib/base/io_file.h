@@ -73,6 +73,9 @@ bool qd_path_exists(const char *path);
 /* True when both names lead to the same thing. */
 bool qd_path_same(const char *a, const char *b);
 
+/* What tells a file from all others on this machine; false when there is none of that name. */
+bool qd_path_identity(const char *path, uint64_t ret_id[2]);
+
 /* True when io is the file that path names (following links); false also when there is none. */
 bool qd_io_is_path(struct qd_io *io, const char *path);
 

@@ -66,6 +66,7 @@ struct qd_scan_record {
 	const uint8_t *digest;		/* digest_nbytes of the report */
 	const char *name;		/* of the image */
 	const char *snapshot;		/* its ID; NULL: the active layer */
+	const char *label;		/* name and snapshot as scan_record.h writes them */
 	uint64_t offset;		/* guest bytes */
 	uint64_t cluster_size;
 };
@@ -178,8 +179,9 @@ struct qd_scan_size {
 	uint64_t saved_nbytes;		/* duplicate * cluster_size */
 	uint64_t metadata_nbytes;	/* of qcow2 images of that size: tables, refcounts, the pin */
 	uint64_t total_nbytes;		/* unique * cluster_size + metadata_nbytes */
-	/* With sample_n > 1 the numbers above are estimates, and `unique` lies within these. */
+	/* With sample_n > 1 the numbers above are estimates, and the truth lies within these. */
 	uint64_t unique_low, unique_high;
+	uint64_t saved_low, saved_high;	/* bytes */
 	unsigned ntop;
 	struct qd_scan_top *top;	/* most references first; contents with one are left out */
 	/* [nimages][nimages], NULL unless asked for: clusters of the row's image whose content is in the column's. */
@@ -202,6 +204,9 @@ struct qd_scan_report {
 	char **texts;			/* owns the snapshot IDs that `top` points to */
 	size_t ntexts;
 };
+
+/* What a name of --hash (NULL: the default) stands for; false when there is none of that name. */
+bool qd_scan_hash_name(const char *name, const char **ret_name, unsigned *ret_digest_nbytes);
 
 /* Clusters per content; 1 when there are none. */
 double qd_scan_ratio(const struct qd_scan_size *s);

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qdedup scan IMAGE...: from the command line to struct qd_scan_opts.  An image that
+ * cannot be read is reported, the others are counted all the same, and the exit status is 1.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "scan.h"
+
+enum {
+	OPT_CLUSTER_SIZE = 256,
+	OPT_HASH,
+	OPT_TOP,
+	OPT_MATRIX,
+	OPT_SNAPSHOTS,
+	OPT_SAMPLE,
+	OPT_RECORDS,
+	OPT_MERGE,
+	OPT_SHARD,
+};
+
+#define MAX_TOP 1000000u
+
+static const struct poptOption scan_options[] = {
+	{ "cluster-size", '\0', POPT_ARG_STRING, NULL, OPT_CLUSTER_SIZE,
+	  "cluster sizes to count at, 512 to 2M (default: 4K,8K,16K,32K,64K)", "LIST" },
+	{ "hash", '\0', POPT_ARG_STRING, NULL, OPT_HASH,
+	  "xxh128 (default), sha256, sha512-256, sha3-256, blake2b", "ALG" },
+	{ "top", '\0', POPT_ARG_STRING, NULL, OPT_TOP, "name the N contents that occur most often", "N" },
+	{ "matrix", '\0', POPT_ARG_NONE, NULL, OPT_MATRIX, "what each image has in common with each other", NULL },
+	{ "snapshots", '\0', POPT_ARG_NONE, NULL, OPT_SNAPSHOTS, "count internal snapshots, too", NULL },
+	{ "sample", '\0', POPT_ARG_STRING, NULL, OPT_SAMPLE,
+	  "read about one part in N, and estimate the rest", "1/N" },
+	POPT_TABLEEND
+};
+
+static const struct poptOption record_options[] = {
+	{ "records", '\0', POPT_ARG_STRING, NULL, OPT_RECORDS,
+	  "write a line for each cluster with data, sorted by hash (without =FILE: to standard output, instead of "
+	  "the report)", "FILE" },
+	{ "merge", '\0', POPT_ARG_NONE, NULL, OPT_MERGE,
+	  "the arguments are files of records, '-' is standard input", NULL },
+	{ "shard", '\0', POPT_ARG_STRING, NULL, OPT_SHARD, "only hashes of part K, 1 to N, of N", "K/N" },
+	POPT_TABLEEND
+};
+
+static const struct poptOption table[] = {
+	OPTIONS_INCLUDE(scan_options),
+	OPTIONS_GROUP(record_options, "Records, to be merged:"),
+	OPTIONS_GROUP(options_source, "Source:"),
+	OPTIONS_INCLUDE(options_source_cache),
+	OPTIONS_GROUP(options_resources, "Resources:"),
+	OPTIONS_GROUP(options_output, "Output:"),
+	OPTIONS_INCLUDE(options_progress),
+	OPTIONS_INCLUDE(options_common),
+	POPT_TABLEEND
+};
+
+/* Into ascending order; one that is there already is not added. */
+static void add_size(struct qd_scan_opts *o, uint64_t size)
+{
+	unsigned at = o->nsizes;
+
+	while (at && o->cluster_sizes[at - 1] > size)
+		at--;
+	if (at && o->cluster_sizes[at - 1] == size)
+		return;
+	memmove(o->cluster_sizes + at + 1, o->cluster_sizes + at, (o->nsizes - at) * sizeof(size));
+	o->cluster_sizes[at] = size;
+	o->nsizes++;
+}
+
+static int parse_sizes(struct qd_scan_opts *o, const char *list, struct qd_err *err)
+{
+	o->nsizes = 0;
+	for (;;) {
+		size_t n = strcspn(list, ",");
+		char one[64];
+		uint64_t size;
+		int r;
+
+		if (n >= sizeof(one))
+			return qd_err_set(err, QD_E_INVALID, "'%s' is not a list of sizes", list);
+		memcpy(one, list, n);
+		one[n] = '\0';
+		r = qd_size_parse(one, &size, err);
+		if (r)
+			return r;
+		if (size < QD_SCAN_SIZE_MIN || size > QD_SCAN_SIZE_MAX || (size & (size - 1)))
+			return qd_err_set(err, QD_E_INVALID, "'%s', expected a power of two from 512 to 2M", one);
+		add_size(o, size);
+		if (!list[n])
+			return 0;
+		list += n + 1;
+	}
+}
+
+/* "K/N" */
+static int parse_part(const char *text, unsigned max, unsigned *ret_k, unsigned *ret_n, struct qd_err *err)
+{
+	const char *slash = strchr(text, '/');
+	char first[16];
+	uint64_t k, n;
+	int r;
+
+	if (!slash || (size_t)(slash - text) >= sizeof(first))
+		return qd_err_set(err, QD_E_INVALID, "'%s', expected two numbers with '/' between them", text);
+	memcpy(first, text, (size_t)(slash - text));
+	first[slash - text] = '\0';
+	r = qd_number_parse(slash + 1, "number behind '/'", 1, max, &n, err);
+	if (!r)
+		r = qd_number_parse(first, "number before '/'", 1, n, &k, err);
+	if (r)
+		return r;
+	*ret_k = (unsigned)k;
+	*ret_n = (unsigned)n;
+	return 0;
+}
+
+static int take_sample(struct qd_scan_opts *o, const char *text, struct qd_err *err)
+{
+	unsigned one = 0, n = 0;
+	int r = parse_part(text, 1000000, &one, &n, err);
+
+	if (!r && one != 1)
+		r = qd_err_set(err, QD_E_INVALID, "'%s', expected 1/N", text);
+	if (!r)
+		o->sample_n = n;
+	return r;
+}
+
+static int take_top(struct qd_scan_opts *o, const char *text, struct qd_err *err)
+{
+	uint64_t n;
+	int r = qd_number_parse(text, "number", 1, MAX_TOP, &n, err);
+
+	if (!r)
+		o->top = (unsigned)n;
+	return r;
+}
+
+static int take_hash(struct qd_scan_opts *o, const char *text, struct qd_err *err)
+{
+	const char *name;
+	unsigned nbytes;
+
+	if (!qd_scan_hash_name(text, &name, &nbytes))
+		return qd_err_set(err, QD_E_INVALID, "'%s' is not known, expected xxh128, sha256, sha512-256, sha3-256 or"
+				  " blake2b", text);
+	o->hash = name;
+	return 0;
+}
+
+static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
+{
+	struct scan_args *args = ctx;
+
+	switch (val) {
+	case OPT_CLUSTER_SIZE:
+		return parse_sizes(&args->opts, text, err);
+	case OPT_HASH:
+		return take_hash(&args->opts, text, err);
+	case OPT_TOP:
+		return take_top(&args->opts, text, err);
+	case OPT_MATRIX:
+		args->opts.matrix = true;
+		return 0;
+	case OPT_SNAPSHOTS:
+		args->opts.snapshots = true;
+		return 0;
+	case OPT_SAMPLE:
+		return take_sample(&args->opts, text, err);
+	case OPT_RECORDS:
+		args->records = true;
+		args->records_file = strcmp(text, "-") == 0 ? NULL : text;
+		return 0;
+	case OPT_MERGE:
+		args->merge = true;
+		return 0;
+	case OPT_SHARD:
+		return parse_part(text, 1u << 20, &args->opts.shard, &args->opts.nshards, err);
+	default:
+		return qd_err_set(err, QD_E_INVALID, "option number %d is not handled", val);
+	}
+}
+
+/* ---- the command ---- */
+
+static void unreadable(void *ctx, const struct qd_err *err)
+{
+	struct scan_args *args = ctx;
+
+	args->unreadable++;
+	report_error(err);
+}
+
+static int take_shared(const struct options *o, struct scan_args *args, struct qd_err *err)
+{
+	struct qd_scan_opts *opts = &args->opts;
+
+	if (!opts->nsizes && !args->merge)
+		for (uint64_t c = 4096; c <= 65536; c *= 2)
+			opts->cluster_sizes[opts->nsizes++] = c;
+	args->options = o;
+	opts->format = o->source_format;
+	opts->cache = o->source_cache;
+	opts->no_lock = o->force_share;
+	opts->untrusted = o->untrusted;
+	opts->threads = o->threads;
+	opts->memory = o->memory;
+	opts->tmpdir = o->tmpdir;
+	opts->unreadable = unreadable;
+	opts->ctx = args;
+	args->sources = calloc((size_t)o->nargs, sizeof(*args->sources));
+	if (!args->sources)
+		return qd_err_nomem(err, "arguments");
+	for (int i = 0; i < o->nargs; i++)
+		args->sources[i].path = o->args[i];
+	opts->sources = args->sources;
+	opts->nsources = (unsigned)o->nargs;
+	return 0;
+}
+
+static int scan(const struct options *o, struct scan_args *args, struct qd_scan_report *ret_report,
+		struct qd_err *err)
+{
+	struct progress progress;
+	struct qd_err ignored;
+	int r = take_shared(o, args, err);
+
+	if (!r && args->records)
+		r = scan_records_open(args, err);
+	if (!r) {
+		progress_start(&progress, o, args->merge ? "merge" : "scan");
+		args->opts.progress = &progress.lib;
+		r = args->merge ? qd_scan_merge(&args->opts, ret_report, err) : qd_scan(&args->opts, ret_report, err);
+		progress_stop(&progress, r == 0);
+	}
+	if (r) {
+		scan_records_close(args, false, &ignored);
+		return r;
+	}
+	r = scan_records_close(args, true, err);
+	if (r)
+		qd_scan_report_free(ret_report);
+	return r;
+}
+
+static const char *refuse(const struct scan_args *args)
+{
+	if (args->merge && args->records)
+		return "--merge reads records, it does not write them: 'LC_ALL=C sort -m' joins files of records";
+	if (args->merge && (args->opts.snapshots || args->opts.sample_n))
+		return "--snapshots and --sample are for images, not for --merge";
+	if (args->records && args->opts.sample_n > 1)
+		return "--records are of everything, not of a --sample";
+	return NULL;
+}
+
+static int run(const struct options *o, struct scan_args *args)
+{
+	struct qd_scan_report report = { .hash = NULL };
+	const char *why = refuse(args);
+	struct qd_err err;
+	int status = 0;
+
+	if (why)
+		return report_usage("%s", why);
+	qd_err_clear(&err);
+	if (scan(o, args, &report, &err))
+		return report_error(&err);
+	if (args->records && !args->records_file)
+		status = 0;
+	else if (o->json)
+		status = output_json(scan_json(args, &report));
+	else
+		scan_put(args, &report);
+	qd_scan_report_free(&report);
+	return status ? status : args->unreadable ? 1 : 0;
+}
+
+/* "--records" alone becomes "--records=-", because popt would take the next word for its argument. */
+static char **spell_out(int argc, char **argv)
+{
+	static char to_stdout[] = "--records=-";
+	char **line = calloc((size_t)argc + 1, sizeof(*line));
+	bool options = true;
+
+	for (int i = 0; line && i < argc; i++) {
+		options = options && strcmp(argv[i], "--") != 0;
+		line[i] = options && strcmp(argv[i], "--records") == 0 ? to_stdout : argv[i];
+	}
+	return line;
+}
+
+int cmd_scan(int argc, char **argv)
+{
+	static const struct cmd_syntax syntax = {
+		.table = table, .arguments = "IMAGE...", .min_args = 1, .max_args = -1, .handle = take_option,
+	};
+	struct scan_args args = { .merge = false };
+	char **line = spell_out(argc, argv);
+	struct options o;
+	int status = options_parse(&o, &syntax, argc, line ? line : argv, &args);
+
+	if (status == OPTIONS_GO)
+		status = run(&o, &args);
+	free(args.sources);
+	options_free(&o);
+	free(line);
+	return status;
+}

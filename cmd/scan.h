@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What qdedup scan was asked for, and how the report is shown.
+ */
+#ifndef QD_CMD_SCAN_H
+#define QD_CMD_SCAN_H
+
+#include "cmd.h"
+#include "ops/scan.h"
+
+struct scan_args {
+	struct qd_scan_opts opts;
+	struct qd_scan_source *sources;
+	bool merge;
+	bool records;			/* wanted */
+	const char *records_file;	/* NULL: stdout */
+	struct scan_records *out;	/* while they are written */
+	const struct options *options;
+	unsigned unreadable;
+};
+
+/* scan_json.c, scan_show.c */
+json_t *scan_json(const struct scan_args *args, const struct qd_scan_report *r);
+void scan_put(const struct scan_args *args, const struct qd_scan_report *r);
+
+/* scan_records.c: opens what records are written to, and sets opts.record and opts.record_view */
+int scan_records_open(struct scan_args *args, struct qd_err *err);
+
+/* Ends it; a file gets its name only when `keep`. */
+int scan_records_close(struct scan_args *args, bool keep, struct qd_err *err);
+
+#endif

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The scan from end to end; the parts are listed in scan_int.h.
+ *
+ * Memory, in parts of the ceiling: 5/8 for records, in memory while images are read, or to
+ * sort what was spilled; 1/8 for L2 tables; 1/4 for buffers, which are gone when sorting
+ * begins.
+ */
+#include "ops/scan.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/host.h"
+#include "ops/scan_int.h"
+
+#define PROGRAM_NBYTES (6u << 20)	/* the program itself, its libraries and stacks */
+#define MEMORY_LEAST (4u << 20)
+
+bool qd_scan_hash_name(const char *name, const char **ret_name, unsigned *ret_digest_nbytes)
+{
+	const struct qd_digest *d = qd_digest_find(name ? name : QD_DIGEST_DEFAULT);
+
+	if (!d)
+		return false;
+	*ret_name = d->name;
+	*ret_digest_nbytes = d->nbytes;
+	return true;
+}
+
+static int take_sizes(struct scan *s, const struct qd_scan_opts *opts, struct qd_err *err)
+{
+	if (opts->nsizes < 1 || opts->nsizes > QD_SCAN_NSIZES_MAX)
+		return qd_err_set(err, QD_E_INVALID, "%u cluster sizes, expected 1 to %u", opts->nsizes, QD_SCAN_NSIZES_MAX);
+	for (unsigned k = 0; k < opts->nsizes; k++) {
+		uint64_t c = opts->cluster_sizes[k];
+
+		if (c < QD_SCAN_SIZE_MIN || c > QD_SCAN_SIZE_MAX || (c & (c - 1)))
+			return qd_err_set(err, QD_E_INVALID, "cluster size %" PRIu64 ", expected a power of two from %u to %u",
+					  c, QD_SCAN_SIZE_MIN, QD_SCAN_SIZE_MAX);
+		if (k && c <= s->sizes[k - 1])
+			return qd_err_set(err, QD_E_INVALID, "cluster sizes must ascend");
+		s->sizes[k] = c;
+	}
+	s->nsizes = opts->nsizes;
+	s->unit = s->sizes[0];
+	return 0;
+}
+
+static int take_opts(struct scan *s, const struct qd_scan_opts *opts, struct qd_err *err)
+{
+	uint64_t memory = opts->memory ? opts->memory : qd_default_memory();
+	const char *hash = opts->hash ? opts->hash : QD_DIGEST_DEFAULT;
+
+	s->opts = opts;
+	s->digest = qd_digest_find(hash);
+	if (!s->digest)
+		return qd_err_set(err, QD_E_INVALID, "unknown hash \"%s\"", hash);
+	if (opts->nshards && (opts->shard < 1 || opts->shard > opts->nshards))
+		return qd_err_set(err, QD_E_INVALID, "shard %u of %u does not exist", opts->shard, opts->nshards);
+	s->named = opts->record || opts->nshards > 1;
+	s->key_nbytes = s->named ? s->digest->nbytes : 16;
+	s->record_nbytes = s->key_nbytes + 8;
+	s->threads = opts->threads ? opts->threads : qd_cpu_count();
+	s->memory = qd_max_u64(memory > PROGRAM_NBYTES ? memory - PROGRAM_NBYTES : 0, MEMORY_LEAST);
+	return take_sizes(s, opts, err);
+}
+
+/* At most: as if everything were data. */
+static uint64_t expect_records(const struct scan *s)
+{
+	uint64_t n = 0;
+
+	for (unsigned k = 0; k < s->nsizes; k++)
+		n += s->nunits / (s->sizes[k] / s->unit);
+	return n * s->record_nbytes;
+}
+
+static int check_memory(const struct scan *s, struct qd_err *err)
+{
+	uint64_t each = sizeof(struct scan_count) + (s->opts->matrix ? s->nimages * 8ull : 0) +
+			(s->opts->strips ? QD_SCAN_STRIP * sizeof(struct qd_scan_part) : 0);
+	uint64_t need = UINT64_MAX / 8;
+
+	if (qd_mul_u64(each * s->nsizes, (uint64_t)s->nimages * (s->threads + 1ull), &need) && need <= s->memory / 4)
+		return 0;
+	if (!s->opts->matrix && !s->opts->strips)
+		return 0;	/* a little for each image there must be */
+	return qd_err_set(err, QD_E_NOMEM, "counts for %u images, pair by pair or part by part, need %" PRIu64
+			  " bytes: more --memory or fewer --threads", s->nimages, need * 4);
+}
+
+static int read_views(struct scan *s, struct qd_err *err)
+{
+	uint64_t total = 0;
+	int r = 0;
+
+	for (unsigned i = 0; i < s->nviews; i++)
+		total += s->views[i].size;
+	if (s->opts->progress)
+		qd_progress_set_total(s->opts->progress, total);
+	for (unsigned i = 0; !r && i < s->nviews; i++) {
+		struct scan_image *image = &s->images[s->views[i].image];
+		bool fatal = false;
+
+		if (image->bad)
+			continue;
+		r = qd_scan_read_view(s, &s->views[i], &fatal, err);
+		if (r && !fatal)
+			r = qd_scan_leave_out(s, image, r, err);
+	}
+	return r;
+}
+
+/* ---- digests of the contents named in the report ---- */
+
+/* Keys become digests: the cluster is read again where it was found. */
+static int name_one(struct scan *s, struct qd_digester *d, const struct scan_size_count *c, unsigned k, unsigned i,
+		    uint8_t *buf, struct qd_err *err)
+{
+	struct scan_best *best = &c->best[i];
+	const struct scan_view *v = &s->views[best->view];
+	struct qd_reader *reader = NULL;
+	struct qd_disk *disk = NULL;
+	int r = qd_scan_open_view(s, v, &disk, err);
+
+	if (!r)
+		r = qd_reader_new(disk, &reader, err);
+	if (!r)
+		r = qd_reader_read(reader, best->offset, (size_t)s->sizes[k], buf, err);
+	if (!r)
+		r = qd_digester_compute(d, buf, (size_t)s->sizes[k], best->key, err);
+	qd_reader_free(reader);
+	if (disk != v->disk)
+		qd_disk_close(disk);
+	return r;
+}
+
+static int name_best(struct scan *s, const struct scan_tally *t, struct qd_err *err)
+{
+	struct qd_digester *d = NULL;
+	uint8_t *buf = NULL;
+	int r;
+
+	if (s->named || !s->opts->top)
+		return 0;
+	buf = malloc(QD_SCAN_SIZE_MAX);
+	r = buf ? qd_digester_new(s->digest, &d, err) : qd_err_nomem(err, "a buffer");
+	for (unsigned k = 0; !r && k < s->nsizes; k++) {
+		const struct scan_size_count *c = qd_scan_tally_size(t, k);
+
+		for (unsigned i = 0; !r && i < c->nbest && (k || s->digest->nbytes > s->key_nbytes); i++)
+			r = name_one(s, d, c, k, i, buf, err);
+	}
+	qd_digester_free(d);
+	free(buf);
+	return r;
+}
+
+/* ---- the whole ---- */
+
+static int scan(struct scan *s, struct qd_scan_report *ret_report, struct qd_err *err)
+{
+	struct qd_spill_opts spill = {
+		.key_nbytes = s->key_nbytes, .record_nbytes = s->record_nbytes, .memory = s->memory / 8 * 5,
+		.tmpdir = s->opts->tmpdir,
+	};
+	struct scan_tally *t = NULL;
+	int r = qd_scan_plan(s, err);
+
+	spill.expected_nbytes = expect_records(s);
+	if (!r)
+		r = check_memory(s, err);
+	if (!r)
+		r = qd_spill_new(&spill, &s->spill, err);
+	if (!r)
+		r = read_views(s, err);
+	if (!r)
+		r = qd_scan_tally_new(s, &t, err);
+	if (!r)
+		r = qd_scan_count(s, t, err);
+	if (!r)
+		r = name_best(s, t, err);
+	if (!r)
+		r = qd_scan_make_report(s, t, ret_report, err);
+	qd_scan_tally_free(t);
+	return r;
+}
+
+int qd_scan(const struct qd_scan_opts *opts, struct qd_scan_report *ret_report, struct qd_err *err)
+{
+	struct scan s = { .opts = opts };
+	int r = take_opts(&s, opts, err);
+
+	if (!r)
+		r = scan(&s, ret_report, err);
+	qd_scan_clear(&s);
+	return r;
+}

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reading a view.
+ *
+ *	next     the next stretch of the disk that holds data
+ *	prepare  read it piece by piece, hash it, make records	(many at a time)
+ *	commit   in order: records to the spill, counts
+ *
+ * Stretches and pieces begin at multiples of the largest cluster size, so no cluster lies in
+ * two of them.  A piece stays in the processor's cache until all its sizes are hashed.
+ *
+ * In an overlay only what its own table maps is looked for; a block (of the largest size)
+ * it holds a part of is read through the chain.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/pipeline.h"
+#include "ops/scan_hash.h"
+#include "ops/scan_int.h"
+
+#define STRETCH (1u << 20)
+#define PIECE (128u << 10)
+#define LOOK_RAW (1ull << 40)	/* how far data is looked at in advance: in raw files it costs nothing */
+
+struct job {
+	uint64_t off;			/* of the view, bytes */
+	uint64_t nbytes;		/* up to the reading's stretch; may pass the end of the view */
+	bool dense;			/* data all over */
+	struct qd_reader *reader;
+	uint8_t *buf;			/* a piece */
+	struct scan_cells cells;
+	uint8_t *records;
+	size_t nrecords;
+	uint64_t read_nbytes;
+	uint64_t clusters[QD_SCAN_NSIZES_MAX];
+	uint64_t inherited[QD_SCAN_NSIZES_MAX];
+};
+
+struct reading {
+	struct scan *s;
+	struct scan_view *v;
+	const struct qd_disk *disk;
+	uint64_t block;			/* the largest cluster size */
+	uint64_t stretch;
+	size_t piece;
+	uint64_t pos;			/* everything before has been handed out; a multiple of block */
+	uint64_t data, data_end;	/* of data known to be at or after pos */
+	uint64_t lower_size;		/* of the backing file; 0: none */
+	bool fatal;
+};
+
+/* ---- which stretch is next ---- */
+
+static int pass(struct reading *rd, uint64_t to, struct qd_err *err)
+{
+	uint64_t from = qd_min_u64(rd->pos, rd->v->size);
+
+	rd->pos = to;
+	return qd_progress_add(rd->s->opts->progress, qd_min_u64(to, rd->v->size) - from, err);
+}
+
+/* Clusters of [from, to), which nothing of the overlay lies in, that its backing file has. */
+static void count_inherited(struct reading *rd, uint64_t from, uint64_t to)
+{
+	uint64_t end = qd_min_u64(to, qd_min_u64(rd->lower_size, rd->v->size));
+
+	for (unsigned k = 0; from < end && k < rd->s->nsizes; k++)
+		rd->v->inherited[k] += qd_div_up(end, rd->s->sizes[k]) - from / rd->s->sizes[k];
+}
+
+/* Finds data from pos on in a file without backing file; data == the size when there is none. */
+static int look(struct reading *rd, struct qd_err *err)
+{
+	uint64_t max = rd->disk->is_qcow2 ? rd->stretch : LOOK_RAW, nbytes;
+	int r;
+
+	if (rd->pos < rd->data_end)
+		return 0;
+	r = qd_disk_next_data(rd->disk, rd->pos, max, &rd->data, &nbytes, err);
+	rd->data_end = rd->data + nbytes;
+	return r;
+}
+
+static int skip_to_data(struct reading *rd, struct qd_err *err)
+{
+	int r = look(rd, err);
+
+	if (r || rd->data >= rd->v->size)
+		return r ? r : pass(rd, rd->v->size, err);
+	return pass(rd, qd_max_u64(rd->pos, qd_align_down(rd->data, rd->block)), err);
+}
+
+/* The same for an overlay: blocks that its table does not map at all are passed by. */
+static int skip_to_own(struct reading *rd, struct qd_err *err)
+{
+	struct qd_map_run run;
+
+	while (rd->pos < rd->v->size) {
+		uint64_t end;
+		int r = qd_map_get(rd->disk->map, rd->pos, rd->v->size - rd->pos, &run, err);
+
+		if (r)
+			return r;
+		end = rd->pos + run.nbytes;
+		if (end < rd->v->size)
+			end = qd_align_down(end, rd->block);
+		if ((run.kind != QD_MAP_UNALLOCATED && run.kind != QD_MAP_ZERO) || end <= rd->pos)
+			return 0;
+		if (run.kind == QD_MAP_UNALLOCATED)
+			count_inherited(rd, rd->pos, end);
+		r = pass(rd, end, err);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* Which parts of stretches are read for an estimate: fixed by the name and the place. */
+static bool is_sampled(const struct reading *rd)
+{
+	uint64_t h[2] = { rd->pos / rd->stretch, 0 };
+
+	h[1] = qd_fingerprint_of(rd->v->label, strlen(rd->v->label)).lo;
+	return qd_fingerprint_of(h, sizeof(h)).lo % rd->s->opts->sample_n == 0;
+}
+
+static int next_job(void *ctx, void *job, struct qd_err *err)
+{
+	struct reading *rd = ctx;
+	struct job *j = job;
+	int r;
+
+	for (;;) {
+		r = rd->lower_size ? skip_to_own(rd, err) : skip_to_data(rd, err);
+		if (r || rd->pos >= rd->v->size)
+			return r;
+		j->off = rd->pos;
+		/* Up to where a stretch would end if all were data: what is sampled depends on the place only. */
+		j->nbytes = rd->stretch - rd->pos % rd->stretch;
+		j->nbytes = qd_min_u64(j->nbytes, qd_align_up(rd->v->size, rd->block) - rd->pos);
+		j->dense = !rd->lower_size && rd->data <= j->off &&
+			   rd->data_end >= qd_min_u64(j->off + j->nbytes, rd->v->size);
+		if (rd->s->opts->sample_n <= 1 || is_sampled(rd)) {
+			rd->v->sampled++;
+			rd->pos += j->nbytes;
+			return 1;
+		}
+		rd->v->skipped++;
+		r = pass(rd, rd->pos + j->nbytes, err);
+		if (r)
+			return r;
+	}
+}
+
+/* ---- reading and hashing ---- */
+
+/* Marks what the overlay itself holds. */
+static int mark_own(const struct reading *rd, struct job *j, struct qd_err *err)
+{
+	uint64_t end = qd_min_u64(j->off + j->nbytes, rd->v->size);
+	struct qd_map_run run;
+
+	for (uint64_t off = j->off; off < end; off += run.nbytes) {
+		uint64_t first, last;
+		int r = qd_map_get(rd->disk->map, off, end - off, &run, err);
+
+		if (r)
+			return r;
+		first = (off - j->off) / rd->s->unit;
+		last = (off + run.nbytes - 1 - j->off) / rd->s->unit;
+		if (run.kind == QD_MAP_UNALLOCATED)
+			continue;
+		for (uint64_t u = first; u <= last; u++)
+			j->cells.cells[0][u] |= SCAN_OWN;
+	}
+	return 0;
+}
+
+static bool any_own(const struct job *j, uint64_t off, uint64_t nbytes, uint64_t unit)
+{
+	const uint8_t *cell = j->cells.cells[0] + off / unit;
+
+	for (uint64_t u = 0; u < nbytes / unit; u++)
+		if (cell[u] & SCAN_OWN)
+			return true;
+	return false;
+}
+
+/* Passes on contents that an estimate of compression asks for. */
+static int show_contents(const struct reading *rd, const struct job *j, uint64_t off, uint64_t nbytes,
+			 struct qd_err *err)
+{
+	const struct scan *s = rd->s;
+
+	for (unsigned k = 0; k < s->nsizes; k++) {
+		size_t first = (size_t)(off / s->sizes[k]);
+
+		for (size_t i = 0; i < nbytes / s->sizes[k]; i++) {
+			const uint8_t *key = j->cells.keys[k] + (first + i) * s->key_nbytes;
+			struct qd_scan_content c = { .cluster_size = s->sizes[k], .data = j->buf + i * s->sizes[k] };
+			int r;
+
+			c.key_hi = qd_get_be64(key);
+			c.key_lo = qd_get_be64(key + 8);
+			if (!(j->cells.cells[k][first + i] & SCAN_DATA) || (c.key_lo & s->opts->content_mask))
+				continue;
+			r = s->opts->content(s->opts->ctx, &c, err);
+			if (r)
+				return r;
+		}
+	}
+	return 0;
+}
+
+/* [off, off + nbytes) of the stretch: a piece, whole blocks. */
+static int read_piece(const struct reading *rd, struct job *j, uint64_t off, size_t nbytes, struct qd_err *err)
+{
+	bool zero = false;
+	int r;
+
+	if (rd->lower_size && !any_own(j, off, nbytes, rd->s->unit))
+		return 0;
+	if (j->dense)
+		r = qd_reader_read(j->reader, j->off + off, nbytes, j->buf, err);
+	else
+		r = qd_reader_read_sparse(j->reader, j->off + off, nbytes, j->buf, &zero, err);
+	if (r || zero)
+		return r;
+	j->read_nbytes += qd_min_u64(nbytes, rd->v->size - (j->off + off));
+	r = qd_scan_cells_units(&j->cells, off, j->buf, nbytes, err);
+	if (!r)
+		r = qd_scan_cells_larger(&j->cells, off, j->buf, nbytes, err);
+	if (!r && rd->s->opts->content)
+		r = show_contents(rd, j, off, nbytes, err);
+	return r;
+}
+
+static bool in_shard(const struct qd_scan_opts *o, const uint8_t *key)
+{
+	return o->nshards <= 1 || (unsigned)((unsigned __int128)qd_get_be64(key) * o->nshards >> 64) == o->shard - 1;
+}
+
+/* Counts what the cells say and turns them into records. */
+static void make_records(const struct reading *rd, struct job *j)
+{
+	const struct scan *s = rd->s;
+	uint8_t *to = j->records;
+
+	for (unsigned k = 0; k < s->nsizes; k++) {
+		size_t n = (size_t)(j->nbytes / s->sizes[k]);
+
+		for (size_t i = 0; i < n && j->off + i * s->sizes[k] < rd->v->size; i++) {
+			uint64_t off = j->off + i * s->sizes[k];
+			const uint8_t *key = j->cells.keys[k] + i * s->key_nbytes;
+			uint8_t cell = j->cells.cells[k][i];
+
+			/* What begins past the end of the backing file is zero, and nobody else counts it. */
+			j->inherited[k] += !(cell & SCAN_OWN) && off < rd->lower_size;
+			if ((cell & (SCAN_DATA | SCAN_OWN)) != (SCAN_DATA | SCAN_OWN))
+				continue;
+			j->clusters[k]++;
+			if (!in_shard(s->opts, key))
+				continue;
+			memcpy(to, key, s->key_nbytes);
+			qd_put_be64(to + s->key_nbytes, scan_place(k, rd->v->first_unit + off / s->unit));
+			to += s->record_nbytes;
+		}
+	}
+	j->nrecords = (size_t)(to - j->records) / s->record_nbytes;
+}
+
+static int prepare_job(void *ctx, void *job, struct qd_err *err)
+{
+	const struct reading *rd = ctx;
+	struct job *j = job;
+	int r = 0;
+
+	j->read_nbytes = 0;
+	memset(j->clusters, 0, sizeof(j->clusters));
+	memset(j->inherited, 0, sizeof(j->inherited));
+	qd_scan_cells_clear(&j->cells, !rd->lower_size);
+	if (rd->lower_size)
+		r = mark_own(rd, j, err);
+	for (uint64_t off = 0; !r && off < j->nbytes; off += rd->piece)
+		r = read_piece(rd, j, off, (size_t)qd_min_u64(rd->piece, j->nbytes - off), err);
+	if (!r)
+		make_records(rd, j);
+	return r;
+}
+
+static int commit_job(void *ctx, void *job, struct qd_err *err)
+{
+	struct reading *rd = ctx;
+	const struct job *j = job;
+	int r = qd_spill_add(rd->s->spill, j->records, j->nrecords, err);
+
+	if (r) {
+		rd->fatal = true;
+		return r;
+	}
+	for (unsigned k = 0; k < rd->s->nsizes; k++) {
+		rd->v->clusters[k] += j->clusters[k];
+		rd->v->inherited[k] += j->inherited[k];
+	}
+	rd->s->images[rd->v->image].read_nbytes += j->read_nbytes;
+	return qd_progress_add(rd->s->opts->progress, qd_min_u64(j->nbytes, rd->v->size - j->off), err);
+}
+
+/* ---- jobs ---- */
+
+static void free_jobs(struct job *jobs, unsigned n)
+{
+	for (unsigned i = 0; jobs && i < n; i++) {
+		qd_reader_free(jobs[i].reader);
+		free(jobs[i].buf);
+		free(jobs[i].records);
+		qd_scan_cells_free(&jobs[i].cells);
+	}
+	free(jobs);
+}
+
+static int new_jobs(const struct reading *rd, unsigned n, struct job **ret_jobs, struct qd_err *err)
+{
+	const struct scan *s = rd->s;
+	size_t clusters = (size_t)(rd->stretch / s->unit) * (s->nsizes > 1 ? 2 : 1);
+	struct job *jobs = calloc(n, sizeof(*jobs));
+	int r = jobs ? 0 : qd_err_nomem(err, "buffers");
+
+	for (unsigned i = 0; !r && i < n; i++) {
+		jobs[i].buf = aligned_alloc(4096, rd->piece);
+		jobs[i].records = malloc(clusters * s->record_nbytes);
+		r = jobs[i].buf && jobs[i].records ? qd_reader_new(rd->disk, &jobs[i].reader, err) :
+						     qd_err_nomem(err, "buffers");
+		if (!r)
+			r = qd_scan_cells_init(&jobs[i].cells, s, rd->stretch, err);
+	}
+	if (r)
+		free_jobs(jobs, n);
+	else
+		*ret_jobs = jobs;
+	return r;
+}
+
+/* As many as the memory allows, two for each thread at most. */
+static unsigned count_jobs(const struct reading *rd)
+{
+	const struct scan *s = rd->s;
+	uint64_t clusters = rd->stretch / s->unit * (s->nsizes > 1 ? 2 : 1);
+	uint64_t each = rd->piece + clusters * s->record_nbytes + qd_scan_cells_memory(s, rd->stretch);
+
+	return (unsigned)qd_max_u64(1, qd_min_u64(s->threads * 2ull, s->memory / 4 / each));
+}
+
+/* What a valid stored hash table of the image tells need not be read; there is no such table yet. */
+static bool take_stored(const struct reading *rd)
+{
+	(void)rd;
+	return false;
+}
+
+static int read_all(struct reading *rd, struct qd_err *err)
+{
+	static const struct qd_pipeline_ops ops = {
+		.next = next_job, .prepare = prepare_job, .commit = commit_job,
+	};
+	struct scan_view *v = rd->v;
+	unsigned njobs = count_jobs(rd);
+	struct job *jobs = NULL;
+	int r = new_jobs(rd, njobs, &jobs, err);
+
+	if (r)
+		return r;
+	r = qd_pipeline_run(&ops, rd, jobs, sizeof(*jobs), njobs, rd->s->threads, err);
+	for (unsigned k = 0; k < rd->s->nsizes; k++)
+		v->zero[k] = qd_div_up(v->size, rd->s->sizes[k]) - v->clusters[k] - v->inherited[k];
+	free_jobs(jobs, njobs);
+	return r;
+}
+
+int qd_scan_read_view(struct scan *s, struct scan_view *v, bool *ret_fatal, struct qd_err *err)
+{
+	struct reading rd = { .s = s, .v = v, .block = s->sizes[s->nsizes - 1] };
+	struct qd_disk *disk = NULL;
+	int r = qd_scan_open_view(s, v, &disk, err);
+
+	if (!r) {
+		rd.disk = disk;
+		rd.stretch = qd_max_u64(STRETCH, rd.block);
+		rd.piece = (size_t)qd_max_u64(PIECE, rd.block);
+		rd.lower_size = disk->backing ? disk->backing->virtual_size : 0;
+		if (disk->virtual_size != v->size)
+			r = qd_err_set(err, QD_E_IO, "the disk has changed while it was looked at");
+		else if (!take_stored(&rd))
+			r = read_all(&rd, err);
+	}
+	if (disk != v->disk)
+		qd_disk_close(disk);
+	*ret_fatal = rd.fatal;
+	return r && !rd.fatal ? qd_err_file(err, r, s->images[v->image].name) : r;
+}
