@@ -18,6 +18,7 @@ static const struct cmd commands[] = {
 	{ "convert", "copy a disk into a new image, deduplicated", cmd_convert, CMD_WRITES | CMD_JSON, 1 },
 	{ "compare", "do two images hold the same disk?", cmd_compare, CMD_JSON, 2 },
 	{ "create", "make an empty image", cmd_create, CMD_WRITES, 1 },
+	{ "dedup", "store equal clusters once, in place", cmd_dedup, CMD_WRITES | CMD_JSON, 1 },
 	{ "info", "what an image says about itself", cmd_info, CMD_JSON, 1 },
 	{ "io", "read and write parts of a disk, for scripts and tests", cmd_io, CMD_WRITES, 1 },
 	{ "map", "where the parts of a disk lie", cmd_map, CMD_JSON, 1 },

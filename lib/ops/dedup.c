@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Deduplicating in place:
+ *
+ *	refuse | check | plan: read everything, decide        nothing is written until here
+ *	version 3 | new hash table | moves, batch by batch | clean
+ *
+ * Invariants
+ *  D1  an image that is not consistent, by the check of this library, is not touched.
+ *  D2  when nothing is to be done, nothing is written.
+ *  D3  every state between two writes holds every guest byte of all layers, and says by the
+ *      dirty bit that counts may be wrong (ops/remap.h).
+ *  D4  the new hash table, which knows nothing of clusters that will be freed, replaces the old
+ *      one before the first of them is: no record ever tells of a cluster whose bytes
+ *      are gone.
+ *
+ * Left to others: moving clusters together (compact).
+ */
+#include "ops/dedup.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "base/host.h"
+#include "image/build.h"
+#include "ops/check.h"
+#include "ops/dedup_int.h"
+
+/* ---- refusals ---- */
+
+static int refuse_width(const struct dedup *d, struct qd_err *err)
+{
+	bool pin = !d->opts->no_pin;
+
+	if (d->geom->refcount_order == 0)
+		return qd_err_set(err, QD_E_UNSUPPORTED,
+				  "the image counts references in one bit and cannot share clusters: make one "
+				  "with qdedup convert -o refcount_bits=16, or change it with qemu-img amend "
+				  "-o refcount_bits=16");
+	if (d->opts->max_share > qd_build_share_limit(d->geom->refcount_order, pin))
+		return qd_err_set(err, QD_E_INVALID,
+				  "--max-share: %" PRIu64 ", expected at most %" PRIu64 " with refcount_bits=%"
+				  PRIu32, d->opts->max_share, qd_build_share_limit(d->geom->refcount_order, pin),
+				  d->geom->refcount_bits);
+	return 0;
+}
+
+static int refuse(const struct dedup *d, struct qd_err *err)
+{
+	int rc = qd_change_refuse(d->img, err);
+
+	if (rc == 0)
+		rc = refuse_width(d, err);
+	if (rc)
+		return rc;
+	if (d->img->header.version < 3 && !d->opts->upgrade)
+		return qd_err_set(err, QD_E_UNSUPPORTED,
+				  "the image is of version 2 (compat=0.10), which has no dirty bit to be safe "
+				  "with: --upgrade makes it version 3 (compat=1.1) first");
+	if (!d->opts->no_pin && qd_image_find_snapshot(d->img, QD_PIN_NAME) && !qd_image_find_pin(d->img))
+		return qd_err_set(err, QD_E_INVALID,
+				  "there is a snapshot named " QD_PIN_NAME " that is not qdedup's: rename it, or "
+				  "use --no-pin for an image that is never written again");
+	return 0;
+}
+
+/* D1 */
+static int check(struct dedup *d, struct qd_err *err)
+{
+	struct qd_check_opts opts = { .threads = d->opts->threads, .memory = d->memory };
+	struct qd_check_result r;
+	int rc = qd_check(d->io, &opts, NULL, &r, err);
+
+	if (rc)
+		return rc;
+	if (r.check_errors || r.corruptions)
+		return qd_err_set(err, QD_E_CORRUPT,
+				  "the image is not consistent (%" PRIu64 " corruptions) and is left alone: run "
+				  "qdedup check --repair first", r.corruptions + r.check_errors);
+	return 0;
+}
+
+/* ---- opening ---- */
+
+static int open_image(struct dedup *d, struct qd_err *err)
+{
+	int rc;
+
+	qd_image_detach(d->img);
+	d->img = NULL;
+	rc = qd_image_open(d->io, 0, &d->img, err);
+	if (rc == 0)
+		d->geom = &d->img->geom;
+	return rc;
+}
+
+static int look_at(struct dedup *d, struct qd_err *err)
+{
+	int rc = open_image(d, err);
+
+	if (rc == 0)
+		rc = refuse(d, err);
+	if (rc == 0)
+		rc = check(d, err);
+	if (rc)
+		return rc;
+	d->result->cluster_size = d->geom->cluster_size;
+	d->max_share = d->opts->max_share ? d->opts->max_share :
+					    qd_build_share_default(d->geom->refcount_order);
+	d->digest = qd_digest_find(d->opts->hash ? d->opts->hash : QD_DIGEST_DEFAULT);
+	if (!d->digest)
+		return qd_err_set(err, QD_E_INVALID, "hash '%s' is not known", d->opts->hash);
+	return 0;
+}
+
+static int take_sizes(struct dedup *d, unsigned when, struct qd_err *err)
+{
+	int rc = qd_io_size(d->io, &d->result->file_size[when], err);
+
+	return rc ? rc : qd_io_allocated(d->io, &d->result->allocated[when], err);
+}
+
+/* ---- carrying out ---- */
+
+static int read_moves(struct dedup *d, uint64_t first, uint64_t n, struct qd_move *moves, struct qd_err *err)
+{
+	int rc = 0;
+
+	for (uint64_t i = 0; rc == 0 && i < n; i++)
+		rc = qd_records_get(d->moves, first + i, &moves[i], err);
+	return rc;
+}
+
+/* Calls batch for the moves [0, end), so many at a time; *ret_end says how far it came. */
+static int each_batch(struct dedup *d, struct qd_remap *r, uint64_t end,
+		      int (*batch)(struct qd_remap *r, struct qd_move *moves, uint64_t n, struct qd_err *err),
+		      bool may_stop, uint64_t *ret_end, struct qd_err *err)
+{
+	uint64_t most = qd_min_u64(qd_remap_capacity(r), end), n;
+	struct qd_move *moves = malloc(most * sizeof(*moves));
+	int rc = moves ? 0 : qd_err_nomem(err, "a batch");
+
+	*ret_end = 0;
+	while (rc == 0 && *ret_end < end) {
+		if (may_stop && qd_progress_add(d->progress, 0, NULL)) {
+			d->result->interrupted = true;
+			break;
+		}
+		n = qd_min_u64(most, end - *ret_end);
+		rc = read_moves(d, *ret_end, n, moves, err);
+		if (rc == 0)
+			rc = batch(r, moves, n, err);
+		*ret_end += n;
+	}
+	free(moves);
+	return rc;
+}
+
+static int apply(struct dedup *d, struct qd_err *err)
+{
+	struct qd_remap_opts opts = { .memory = d->memory / 2, .no_punch = d->opts->no_punch,
+				      .late_counts = d->opts->late_counts };
+	struct qd_remap_stats stats;
+	struct qd_remap *r = NULL;
+	uint64_t done = 0;
+	int rc;
+
+	if (!d->nmoves)
+		return 0;
+	rc = qd_remap_open(d->img, &opts, &r, err);
+	if (rc == 0)
+		rc = each_batch(d, r, d->nmoves, qd_remap_batch, true, &done, err);
+	if (rc == 0 && opts.late_counts && done)
+		rc = each_batch(d, r, done, qd_remap_counts, false, &done, err);
+	if (rc == 0)
+		rc = qd_remap_finish(r, &stats, err);
+	if (rc == 0) {
+		d->result->batches = stats.batches;
+		d->result->flushes += stats.flushes;
+	}
+	qd_remap_free(r);
+	return rc;
+}
+
+static int carry_out(struct dedup *d, struct qd_err *err)
+{
+	int rc;
+
+	d->result->stage = QD_DEDUP_WRITING;
+	rc = apply(d, err);
+	if (rc == 0 && d->result->interrupted)
+		rc = qd_err_set(err, QD_E_CANCELLED, "interrupted: the image is in order, and running it again "
+				"does the rest");
+	if (rc)
+		return rc;
+	d->result->stage = QD_DEDUP_DONE;
+	return 0;
+}
+
+static int run(struct dedup *d, struct qd_err *err)
+{
+	int rc = look_at(d, err);
+
+	if (rc == 0)
+		rc = take_sizes(d, 0, err);
+	if (rc == 0)
+		rc = dedup_plan(d, err);
+	if (rc)
+		return rc;
+	d->result->changed = d->nmoves != 0;
+	if (d->result->changed && !d->opts->dry_run)
+		rc = carry_out(d, err);
+	return rc ? rc : take_sizes(d, 1, err);
+}
+
+int qd_dedup_io(struct qd_io *io, const struct qd_dedup_opts *opts, struct qd_progress *progress,
+		struct qd_dedup_result *ret_result, struct qd_err *err)
+{
+	struct dedup d = { .io = io, .opts = opts, .progress = progress, .result = ret_result };
+	int rc;
+
+	*ret_result = (struct qd_dedup_result){ .stage = QD_DEDUP_READING };
+	d.memory = opts->memory ? opts->memory : qd_default_memory();
+	rc = run(&d, err);
+	dedup_plan_free(&d);
+	qd_image_detach(d.img);
+	return rc ? qd_err_file(err, rc, io->name) : 0;
+}
+
+int qd_dedup(const char *path, const struct qd_dedup_opts *opts, struct qd_progress *progress,
+	     struct qd_dedup_result *ret_result, struct qd_err *err)
+{
+	struct qd_file_opts file = { .cache = opts->cache, .writable = !opts->dry_run };
+	struct qd_io *io = NULL;
+	int rc = qd_io_file_open(path, &file, &io, err);
+
+	if (rc == 0)
+		rc = qd_dedup_io(io, opts, progress, ret_result, err);
+	qd_io_close(io);
+	return rc;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What remap.c (batches) and remap_walk.c (all L2 tables) share. */
+#ifndef QD_OPS_REMAP_INT_H
+#define QD_OPS_REMAP_INT_H
+
+#include "image/l2set.h"
+#include "ops/remap.h"
+
+/* Which number a key has; keys are not 0. */
+struct remap_map {
+	uint64_t *keys;		/* open addressing; 0: free */
+	uint32_t *values;
+	uint64_t nslots;	/* a power of two */
+};
+
+#define REMAP_NONE UINT32_MAX
+
+/* Room for n keys, none in it. */
+int remap_map_init(struct remap_map *m, uint64_t n, struct qd_err *err);
+void remap_map_free(struct remap_map *m);
+void remap_map_set(struct remap_map *m, uint64_t key, uint32_t value);
+uint32_t remap_map_get(const struct remap_map *m, uint64_t key);
+
+/* The L2 tables of active layer and snapshots, the pin's left out, each once. */
+int remap_list_tables(const struct qd_image *img, uint64_t memory, struct qd_l2set *set, struct qd_err *err);
+
+/*
+ * Calls fn for each table in the order of the file, with what stands in it; what the queue
+ * holds must have been written.
+ */
+int remap_walk_tables(const struct qd_image *img, const struct qd_l2set *set,
+		      int (*fn)(void *ctx, uint64_t l2_off, const uint8_t *entries, struct qd_err *err),
+		      void *ctx, struct qd_err *err);
+
+#endif
