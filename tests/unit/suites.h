@@ -23,11 +23,13 @@
 	X(disk) \
 	X(entry) \
 	X(err) \
+	X(ext_edit) \
 	X(header) \
 	X(image) \
 	X(index) \
 	X(io) \
 	X(io_file) \
+	X(journal_format) \
 	X(l2set) \
 	X(layout) \
 	X(lock) \
@@ -35,6 +37,7 @@
 	X(newfile) \
 	X(overlap) \
 	X(pipeline) \
+	X(pin) \
 	X(queue) \
 	X(recorder) \
 	X(records) \
