@@ -95,6 +95,7 @@ obj = $(patsubst %.c,$B/%.o,$1)
 UNIT := $(if $(UNIT_SRC),$B/tests/unit/unit)
 FUZZ_DRIVERS := $(if $(wildcard tests/fuzz/driver.c),$(patsubst tests/fuzz/%.c,$B/fuzz/%,$(FUZZ_SRC)))
 CRASH := $(patsubst tests/crash/%.c,$B/crash/%,$(filter tests/crash/crash_%,$(CRASH_SRC)))
+BENCH_TOOLS := $(patsubst tests/bench/%.c,$B/bench/%,$(sort $(wildcard tests/bench/*.c)))
 FUZZERS := $(patsubst tests/fuzz/%.c,$B/libfuzzer/%,$(FUZZ_SRC))
 TOOLS := $(patsubst tests/tools/%.c,build/tools/%,$(TOOL_SRC))
 SONAME := libqdedup.so.$(SOVERSION)
@@ -176,6 +177,11 @@ $B/crash/%: $B/tests/crash/%.o $(call obj,$(filter-out tests/crash/crash_%,$(CRA
 	$(say) "  LD      $@"
 	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) $(LIBS)
 
+$B/bench/%: $B/tests/bench/%.o $B/libqdedup.a
+	@mkdir -p $(@D)
+	$(say) "  LD      $@"
+	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) $(LIBS)
+
 $B/fuzz/%: $B/tests/fuzz/%.o $B/tests/fuzz/driver.o $(call obj,$(FUZZ_COMMON)) $B/libqdedup.a
 	@mkdir -p $(@D)
 	$(say) "  LD      $@"
@@ -192,7 +198,7 @@ build/tools/%: tests/tools/%.c
 	$(say) "  CC      $<"
 	$(Q)$(CC) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(CPPFLAGS) $(QD_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(UNIT_SRC) $(wildcard tests/fuzz/*.c) $(CRASH_SRC)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(UNIT_SRC) $(wildcard tests/fuzz/*.c tests/bench/*.c) $(CRASH_SRC)))
 
 # Convenient names at the top for what a user runs.
 qdedup: $B/qdedup
@@ -210,6 +216,7 @@ again = $(MAKE) --no-print-directory
 # Build on all processors unless the caller gave a -j of his own.
 parallel = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(NPROC))
 runner = QDEDUP=$(CURDIR)/$(QDEDUP_UNDER_TEST) QD_LIB=$B/libqdedup.a QD_CRASH=$(CURDIR)/$B/crash \
+	QD_BENCH=$(CURDIR)/$B/bench \
 	tests/run.sh -j $(JOBS)
 QDEDUP_UNDER_TEST = $B/qdedup
 RUN_UNIT = $(if $(UNIT),-u $(UNIT_UNDER_TEST))
@@ -227,7 +234,7 @@ demo:
 	@$(again) $(parallel) all
 	@QDEDUP=$(CURDIR)/qdedup tests/demo.sh
 
-check-build: all $B/libqdedup.a $(UNIT) $(FUZZ_DRIVERS) $(CRASH) $(TOOLS)
+check-build: all $B/libqdedup.a $(UNIT) $(FUZZ_DRIVERS) $(CRASH) $(TOOLS) $(BENCH_TOOLS)
 
 check-all check-suite:
 	@$(again) $(parallel) check-build
@@ -238,7 +245,7 @@ check-unit:
 	@$(runner) $(RUN_UNIT)
 
 check-cli:
-	@$(again) $(parallel) $B/qdedup $(CRASH) $(TOOLS)
+	@$(again) $(parallel) $B/qdedup $(CRASH) $(TOOLS) $(BENCH_TOOLS)
 	@$(runner) $(T)
 
 check-fuzz:
@@ -285,10 +292,11 @@ coverage:
 
 bench:
 	@tests/setup.sh bench
-	@$(again) $(parallel) all $(TOOLS)
+	@$(again) $(parallel) all $(TOOLS) $(BENCH_TOOLS)
 	@status=0; \
 	QDEDUP=$(CURDIR)/qdedup tests/bench/run.sh || status=1; \
 	QDEDUP=$(CURDIR)/qdedup tests/bench/check.sh || status=1; \
+	QDEDUP=$(CURDIR)/qdedup QD_SYNTH=$(CURDIR)/$B/bench/scan_synth tests/bench/scan.sh || status=1; \
 	exit $$status
 
 SHELL_SRC := $(sort $(wildcard tests/*.sh tests/*/*.sh) .ci/run)
