@@ -58,6 +58,10 @@ static int refuse(const struct dedup *d, struct qd_err *err)
 		return qd_err_set(err, QD_E_UNSUPPORTED,
 				  "the image is of version 2 (compat=0.10), which has no dirty bit to be safe "
 				  "with: --upgrade makes it version 3 (compat=1.1) first");
+	if (d->img->header.version < 3)
+		rc = dedup_check_upgrade(d, err);
+	if (rc)
+		return rc;
 	if (!d->opts->no_pin && qd_image_find_snapshot(d->img, QD_PIN_NAME) && !qd_image_find_pin(d->img))
 		return qd_err_set(err, QD_E_INVALID,
 				  "there is a snapshot named " QD_PIN_NAME " that is not qdedup's: rename it, or "
@@ -187,6 +191,13 @@ static int carry_out(struct dedup *d, struct qd_err *err)
 {
 	int rc;
 
+	if (d->img->header.version < 3) {
+		rc = dedup_upgrade(d, err);
+		if (rc == 0)
+			rc = open_image(d, err);
+		if (rc)
+			return rc;
+	}
 	d->result->stage = QD_DEDUP_WRITING;
 	rc = apply(d, err);
 	if (rc == 0 && d->result->interrupted)
@@ -208,7 +219,7 @@ static int run(struct dedup *d, struct qd_err *err)
 		rc = dedup_plan(d, err);
 	if (rc)
 		return rc;
-	d->result->changed = d->nmoves != 0;
+	d->result->changed = d->nmoves != 0 || d->img->header.version < 3;
 	if (d->result->changed && !d->opts->dry_run)
 		rc = carry_out(d, err);
 	return rc ? rc : take_sizes(d, 1, err);

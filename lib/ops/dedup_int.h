@@ -75,4 +75,8 @@ int dedup_take_room(struct dedup *d, struct dedup_keeper *k, uint32_t references
 /* The references of a cluster that goes are given back; counts what becomes free. */
 int dedup_give_up(struct dedup *d, const struct qd_surveyed *c, struct qd_err *err);
 
+/* dedup_upgrade.c.  Asks whether it can be done, writing nothing; does it (open the image again). */
+int dedup_check_upgrade(const struct dedup *d, struct qd_err *err);
+int dedup_upgrade(struct dedup *d, struct qd_err *err);
+
 #endif
