@@ -345,10 +345,12 @@ static bool id_is_taken(const struct qd_image *img, uint32_t id)
 	return false;
 }
 
-static int refuse_new(const struct qd_pin *p, struct qd_err *err)
+int qd_pin_possible(const struct qd_pin *p, struct qd_err *err)
 {
 	const struct qd_image *img = p->pi.img;
 
+	if (p->exists)
+		return 0;
 	for (uint32_t i = 0; i < img->nsnapshots; i++)
 		if (!strcmp(img->snapshots[i].name, QD_PIN_NAME))
 			return qd_err_set(err, QD_E_INVALID, "the image has a snapshot named \"%s\" that qdedup "
@@ -368,7 +370,7 @@ static int make_pin(struct qd_pin *p, struct qd_err *err)
 	};
 	uint32_t number = 1;
 	uint8_t *table;
-	int rc = refuse_new(p, err);
+	int rc = qd_pin_possible(p, err);
 
 	if (rc)
 		return rc;

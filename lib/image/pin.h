@@ -49,6 +49,12 @@ bool qd_pin_exists(const struct qd_pin *p);
 uint32_t qd_pin_id(const struct qd_pin *p);
 
 /*
+ * 0 when there is a pin, or one can be made: QD_E_INVALID by P3, or when there are too many
+ * snapshots.  To be asked before anything is written.
+ */
+int qd_pin_possible(const struct qd_pin *p, struct qd_err *err);
+
+/*
  * Calls fn for each slot in use; fn may set *remove, and the slot is cleared (its
  * reference is the caller's to release).  Sequential reading; a value other than 0 ends it.
  */

@@ -98,6 +98,11 @@ uint64_t qd_alloc_end(const struct qd_alloc *a)
 	return a->end << a->image.geom->cluster_bits;
 }
 
+uint64_t qd_alloc_reach(const struct qd_alloc *a)
+{
+	return (a->nentries * a->image.geom->block_entries) << a->image.geom->cluster_bits;
+}
+
 /* ---- counts ---- */
 
 int alloc_get_block(struct qd_alloc *a, uint64_t index, uint8_t **ret_block, struct qd_err *err)
