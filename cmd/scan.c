@@ -243,14 +243,16 @@ static int scan(const struct options *o, struct scan_args *args, struct qd_scan_
 		scan_records_close(args, false, &ignored);
 		return r;
 	}
-	r = scan_records_close(args, true, err);
+	r = scan_records_close(args, ret_report->nimages > 0, err);
 	if (r)
 		qd_scan_report_free(ret_report);
 	return r;
 }
 
-static const char *refuse(const struct scan_args *args)
+static const char *refuse(const struct options *o, const struct scan_args *args)
 {
+	if (args->records && !args->records_file && o->json)
+		return "--records go to standard output, where --output=json wants to go: --records=FILE";
 	if (args->merge && args->records)
 		return "--merge reads records, it does not write them: 'LC_ALL=C sort -m' joins files of records";
 	if (args->merge && (args->opts.snapshots || args->opts.sample_n))
@@ -263,7 +265,7 @@ static const char *refuse(const struct scan_args *args)
 static int run(const struct options *o, struct scan_args *args)
 {
 	struct qd_scan_report report = { .hash = NULL };
-	const char *why = refuse(args);
+	const char *why = refuse(o, args);
 	struct qd_err err;
 	int status = 0;
 
@@ -272,7 +274,9 @@ static int run(const struct options *o, struct scan_args *args)
 	qd_err_clear(&err);
 	if (scan(o, args, &report, &err))
 		return report_error(&err);
-	if (args->records && !args->records_file)
+	if (args->unreadable && !report.nimages)
+		status = 1;		/* all has been said */
+	else if (args->records && !args->records_file)
 		status = 0;
 	else if (o->json)
 		status = output_json(scan_json(args, &report));

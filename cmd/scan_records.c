@@ -55,12 +55,21 @@ static int put(struct scan_records *out, const char *text, size_t n, struct qd_e
 	return 0;
 }
 
+static int refuse_target(const char *path, struct qd_err *err)
+{
+	return qd_err_file(err, qd_err_set(err, QD_E_INVALID, "is one of the images, records are not written over it"), path);
+}
+
 static int put_view(void *ctx, const struct qd_scan_view *view, struct qd_err *err)
 {
 	struct scan_args *args = ctx;
-	char *line = qd_scan_record_view_line(view, args->out->hash, args->out->sizes, args->out->nsizes);
-	int r = line ? put(args->out, line, strlen(line), err) : qd_err_nomem(err, "a record");
+	char *line;
+	int r;
 
+	if (args->records_file && qd_path_same(view->name, args->records_file))
+		return refuse_target(args->records_file, err);
+	line = qd_scan_record_view_line(view, args->out->hash, args->out->sizes, args->out->nsizes);
+	r = line ? put(args->out, line, strlen(line), err) : qd_err_nomem(err, "a record");
 	free(line);
 	return r;
 }
@@ -105,6 +114,9 @@ int scan_records_open(struct scan_args *args, struct qd_err *err)
 	out->nsizes = args->opts.nsizes;
 	args->opts.record_view = put_view;
 	args->opts.record = put_record;
+	for (unsigned i = 0; args->records_file && i < args->opts.nsources; i++)
+		if (qd_path_same(args->sources[i].path, args->records_file))
+			return refuse_target(args->records_file, err);
 	if (args->records_file)
 		r = qd_newfile_open(args->records_file, QD_CACHE_WRITEBACK, &out->file, err);
 	return r;

@@ -54,6 +54,9 @@ int qd_io_file_open(const char *path, const struct qd_file_opts *opts, struct qd
  */
 int qd_io_stream_open(int fd, const char *name, struct qd_io **ret_io, struct qd_err *err);
 
+/* The same of whatever path names, named pipes too: no image lock is taken. */
+int qd_io_stream_open_path(const char *path, struct qd_io **ret_io, struct qd_err *err);
+
 /* Standard output (whatever it is) as a stream: sequential writes from offset 0.  fd stays open. */
 int qd_io_stream_out(int fd, const char *name, struct qd_io **ret_io, struct qd_err *err);
 

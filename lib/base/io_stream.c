@@ -16,7 +16,8 @@
 
 struct stream {
 	struct qd_io io;
-	int fd;			/* the caller's */
+	int fd;
+	bool owns_fd;			/* the caller's */
 	uint64_t pos;
 	bool ended;
 };
@@ -108,6 +109,8 @@ static int stream_truncate(struct qd_io *io, uint64_t nbytes)
 
 static void stream_close(struct qd_io *io)
 {
+	if (stream_of(io)->owns_fd)
+		close(stream_of(io)->fd);
 	free(io->name);
 	free(stream_of(io));
 }
@@ -164,6 +167,20 @@ int qd_io_stream_open(int fd, const char *name, struct qd_io **ret_io, struct qd
 	if (S_ISDIR(st.st_mode))
 		return qd_err_file(err, qd_err_set(err, QD_E_INVALID, "is a directory, expected data"), name);
 	return new_stream(fd, name, false, ret_io, err);
+}
+
+int qd_io_stream_open_path(const char *path, struct qd_io **ret_io, struct qd_err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return qd_err_file(err, qd_err_sys(err, errno, "cannot open"), path);
+	rc = qd_io_stream_open(fd, path, ret_io, err);
+	if (rc == 0 && (*ret_io)->is_stream)
+		((struct stream *)(void *)*ret_io)->owns_fd = true;
+	else
+		close(fd);
+	return rc;
 }
 
 int qd_io_stream_out(int fd, const char *name, struct qd_io **ret_io, struct qd_err *err)

@@ -143,15 +143,17 @@ void qd_spill_free(struct qd_spill *s)
 
 /* ---- slots of the file ---- */
 
-static int no_space(const struct qd_spill *s, struct qd_err *err)
+/* The first number in the message is enough, whatever came in between. */
+static int no_space(const struct qd_spill *s, int sys_errno, struct qd_err *err)
 {
 	char need[QD_SIZE_TEXT], have[QD_SIZE_TEXT];
 	uint64_t written = s->nslots * s->chunk_nbytes;
+	uint64_t all = qd_max_u64(s->opts.expected_nbytes, written) + 2ull * NPARTS * s->chunk_nbytes;
 
 	qd_size_format(written, have, sizeof(have));
-	qd_size_format(qd_max_u64(s->opts.expected_nbytes, written), need, sizeof(need));
-	return qd_err_set(err, QD_E_IO, "no space left for temporary files in %s: %s needed, there was room for %s;"
-			  " TMPDIR names another directory, and more --memory needs less of it",
+	qd_size_format(all + all / 64, need, sizeof(need));
+	return qd_err_sys(err, sys_errno, "temporary files in %s need up to %s, there is room for %s (TMPDIR names another"
+			  " directory; with more --memory less of it is used)",
 			  s->opts.tmpdir ? s->opts.tmpdir : "/tmp", need, have);
 }
 
@@ -202,7 +204,7 @@ static int write_chunk(struct qd_spill *s, uintptr_t *place, size_t n, struct qd
 		return r;
 	r = qd_io_write(s->file, (void *)*place, n * s->record, slot * s->chunk_nbytes, &why);
 	if (r && (why.sys_errno == ENOSPC || why.sys_errno == EDQUOT || why.sys_errno == EFBIG))
-		return no_space(s, err);
+		return no_space(s, why.sys_errno, err);
 	if (r) {
 		qd_err_copy(err, &why);
 		return r;

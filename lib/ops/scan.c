@@ -30,42 +30,43 @@ bool qd_scan_hash_name(const char *name, const char **ret_name, unsigned *ret_di
 	return true;
 }
 
-static int take_sizes(struct scan *s, const struct qd_scan_opts *opts, struct qd_err *err)
+int qd_scan_take_sizes(struct scan *s, const uint64_t *sizes, unsigned nsizes, struct qd_err *err)
 {
-	if (opts->nsizes < 1 || opts->nsizes > QD_SCAN_NSIZES_MAX)
-		return qd_err_set(err, QD_E_INVALID, "%u cluster sizes, expected 1 to %u", opts->nsizes, QD_SCAN_NSIZES_MAX);
-	for (unsigned k = 0; k < opts->nsizes; k++) {
-		uint64_t c = opts->cluster_sizes[k];
+	if (nsizes < 1 || nsizes > QD_SCAN_NSIZES_MAX)
+		return qd_err_set(err, QD_E_INVALID, "%u cluster sizes, expected 1 to %u", nsizes, QD_SCAN_NSIZES_MAX);
+	for (unsigned k = 0; k < nsizes; k++) {
+		uint64_t c = sizes[k];
 
 		if (c < QD_SCAN_SIZE_MIN || c > QD_SCAN_SIZE_MAX || (c & (c - 1)))
 			return qd_err_set(err, QD_E_INVALID, "cluster size %" PRIu64 ", expected a power of two from %u to %u",
 					  c, QD_SCAN_SIZE_MIN, QD_SCAN_SIZE_MAX);
-		if (k && c <= s->sizes[k - 1])
+		if (k && c <= sizes[k - 1])
 			return qd_err_set(err, QD_E_INVALID, "cluster sizes must ascend");
 		s->sizes[k] = c;
 	}
-	s->nsizes = opts->nsizes;
+	s->nsizes = nsizes;
 	s->unit = s->sizes[0];
 	return 0;
 }
 
-static int take_opts(struct scan *s, const struct qd_scan_opts *opts, struct qd_err *err)
+void qd_scan_take_digest(struct scan *s, const struct qd_digest *digest, bool named)
+{
+	s->digest = digest;
+	s->named = named;
+	s->key_nbytes = named ? digest->nbytes : 16;
+	s->record_nbytes = s->key_nbytes + 8;
+}
+
+int qd_scan_take_opts(struct scan *s, const struct qd_scan_opts *opts, struct qd_err *err)
 {
 	uint64_t memory = opts->memory ? opts->memory : qd_default_memory();
-	const char *hash = opts->hash ? opts->hash : QD_DIGEST_DEFAULT;
 
 	s->opts = opts;
-	s->digest = qd_digest_find(hash);
-	if (!s->digest)
-		return qd_err_set(err, QD_E_INVALID, "unknown hash \"%s\"", hash);
 	if (opts->nshards && (opts->shard < 1 || opts->shard > opts->nshards))
 		return qd_err_set(err, QD_E_INVALID, "shard %u of %u does not exist", opts->shard, opts->nshards);
-	s->named = opts->record || opts->nshards > 1;
-	s->key_nbytes = s->named ? s->digest->nbytes : 16;
-	s->record_nbytes = s->key_nbytes + 8;
 	s->threads = opts->threads ? opts->threads : qd_cpu_count();
 	s->memory = qd_max_u64(memory > PROGRAM_NBYTES ? memory - PROGRAM_NBYTES : 0, MEMORY_LEAST);
-	return take_sizes(s, opts, err);
+	return 0;
 }
 
 /* At most: as if everything were data. */
@@ -161,24 +162,22 @@ static int name_best(struct scan *s, const struct scan_tally *t, struct qd_err *
 
 /* ---- the whole ---- */
 
-static int scan(struct scan *s, struct qd_scan_report *ret_report, struct qd_err *err)
+int qd_scan_start(struct scan *s, struct qd_err *err)
 {
 	struct qd_spill_opts spill = {
 		.key_nbytes = s->key_nbytes, .record_nbytes = s->record_nbytes, .memory = s->memory / 8 * 5,
-		.tmpdir = s->opts->tmpdir,
+		.tmpdir = s->opts->tmpdir, .expected_nbytes = expect_records(s),
 	};
-	struct scan_tally *t = NULL;
-	int r = qd_scan_plan(s, err);
+	int r = check_memory(s, err);
 
-	spill.expected_nbytes = expect_records(s);
-	if (!r)
-		r = check_memory(s, err);
-	if (!r)
-		r = qd_spill_new(&spill, &s->spill, err);
-	if (!r)
-		r = read_views(s, err);
-	if (!r)
-		r = qd_scan_tally_new(s, &t, err);
+	return r ? r : qd_spill_new(&spill, &s->spill, err);
+}
+
+int qd_scan_finish(struct scan *s, struct qd_scan_report *ret_report, struct qd_err *err)
+{
+	struct scan_tally *t = NULL;
+	int r = qd_scan_tally_new(s, &t, err);
+
 	if (!r)
 		r = qd_scan_count(s, t, err);
 	if (!r)
@@ -191,11 +190,25 @@ static int scan(struct scan *s, struct qd_scan_report *ret_report, struct qd_err
 
 int qd_scan(const struct qd_scan_opts *opts, struct qd_scan_report *ret_report, struct qd_err *err)
 {
+	const char *hash = opts->hash ? opts->hash : QD_DIGEST_DEFAULT;
+	const struct qd_digest *digest = qd_digest_find(hash);
 	struct scan s = { .opts = opts };
-	int r = take_opts(&s, opts, err);
+	int r;
 
+	if (!digest)
+		return qd_err_set(err, QD_E_INVALID, "unknown hash \"%s\"", hash);
+	qd_scan_take_digest(&s, digest, opts->record || opts->nshards > 1);
+	r = qd_scan_take_opts(&s, opts, err);
 	if (!r)
-		r = scan(&s, ret_report, err);
+		r = qd_scan_take_sizes(&s, opts->cluster_sizes, opts->nsizes, err);
+	if (!r)
+		r = qd_scan_plan(&s, err);
+	if (!r)
+		r = qd_scan_start(&s, err);
+	if (!r)
+		r = read_views(&s, err);
+	if (!r)
+		r = qd_scan_finish(&s, ret_report, err);
 	qd_scan_clear(&s);
 	return r;
 }

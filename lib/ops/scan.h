@@ -122,8 +122,8 @@ struct qd_scan_view {
 	const char *snapshot;		/* ID; NULL: the active layer */
 	uint64_t size;			/* bytes */
 	bool backing;			/* not named by the caller: found in a backing chain */
-	uint64_t zero[QD_SCAN_NSIZES_MAX];	/* clusters, at each cluster size of the report */
-	uint64_t inherited[QD_SCAN_NSIZES_MAX];
+	uint64_t zero_nbytes[QD_SCAN_NSIZES_MAX];	/* in such clusters, at each cluster size of the report */
+	uint64_t inherited_nbytes[QD_SCAN_NSIZES_MAX];
 };
 
 /* One part of 1/QD_SCAN_STRIP of an image's views: clusters by what they are. */

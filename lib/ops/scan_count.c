@@ -14,6 +14,7 @@
  */
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "base/pipeline.h"
@@ -71,6 +72,9 @@ static int count_leaf(const struct scan *s, const struct qd_spill_leaf *leaf, st
 		unsigned size, view;
 		uint64_t offset;
 
+		/* A copy of a record would lie beside it, in the same leaf. */
+		if (s->merging && i && !memcmp(record, record - s->record_nbytes, s->record_nbytes))
+			continue;
 		if (decode(s, record, &size, &view, &offset))
 			r = qd_scan_tally_add(t, record, size, view, offset, err);
 	}
@@ -149,8 +153,8 @@ static int write_views(const struct scan *s, struct qd_err *err)
 		if (im->bad || !s->opts->record_view)
 			continue;
 		for (unsigned k = 0; k < s->nsizes; k++) {
-			view.zero[k] = v->zero[k];
-			view.inherited[k] = v->inherited[k];
+			view.zero_nbytes[k] = v->zero_nbytes[k];
+			view.inherited_nbytes[k] = v->inherited_nbytes[k];
 		}
 		r = s->opts->record_view(s->opts->ctx, &view, err);
 	}

@@ -25,6 +25,7 @@
 #ifndef QD_OPS_SCAN_INT_H
 #define QD_OPS_SCAN_INT_H
 
+#include "base/bytes.h"
 #include "dedup/digest.h"
 #include "dedup/spill.h"
 #include "image/disk.h"
@@ -51,9 +52,13 @@ struct scan_view {
 	char *label;			/* as records name it */
 	uint64_t size;			/* bytes */
 	uint64_t first_unit;
-	uint64_t clusters[QD_SCAN_NSIZES_MAX];	/* with data, whatever their shard */
-	uint64_t zero[QD_SCAN_NSIZES_MAX];
-	uint64_t inherited[QD_SCAN_NSIZES_MAX];
+	/*
+	 * In bytes, of which only the last cluster of a view may be a part: so the number of
+	 * clusters is always bytes / size, rounded up.
+	 */
+	uint64_t zero_nbytes[QD_SCAN_NSIZES_MAX];
+	uint64_t inherited_nbytes[QD_SCAN_NSIZES_MAX];
+	uint64_t data_nbytes[QD_SCAN_NSIZES_MAX];	/* whatever the shard */
 	uint64_t sampled, skipped;	/* parts with data that were read, that were not */
 	struct qd_disk *disk;		/* of a source that is no file: stays open */
 };
@@ -62,6 +67,7 @@ struct scan {
 	const struct qd_scan_opts *opts;
 	const struct qd_digest *digest;
 	bool named;			/* keys are digests at every size */
+	bool merging;			/* records may have been added twice: they count once */
 	uint32_t key_nbytes;
 	uint32_t record_nbytes;
 	unsigned nsizes;
@@ -77,6 +83,11 @@ struct scan {
 	uint64_t nunits;
 	struct qd_spill *spill;
 };
+
+static inline bool scan_in_shard(const struct qd_scan_opts *o, const uint8_t *key)
+{
+	return o->nshards <= 1 || (unsigned)((unsigned __int128)qd_get_be64(key) * o->nshards >> 64) == o->shard - 1;
+}
 
 /* ---- places ---- */
 
@@ -106,6 +117,13 @@ int qd_scan_compare_places(const struct scan *s, unsigned view_a, uint64_t off_a
 /* Fills images and views.  Sources that cannot be opened are told and left out. */
 int qd_scan_plan(struct scan *s, struct qd_err *err);
 void qd_scan_clear(struct scan *s);
+
+/* Sorts the views and gives them places, when all are there. */
+int qd_scan_number_units(struct scan *s, struct qd_err *err);
+
+/* A new image, a new view of one; snapshot (NULL: the active layer) is copied. */
+int qd_scan_add_image(struct scan *s, const char *name, struct scan_image **ret_image, struct qd_err *err);
+int qd_scan_add_view(struct scan *s, unsigned image, const char *snapshot, uint64_t size, struct qd_err *err);
 
 /* Opens what a view shows. */
 int qd_scan_open_view(struct scan *s, const struct scan_view *v, struct qd_disk **ret_disk, struct qd_err *err);
@@ -173,6 +191,19 @@ const struct qd_scan_part *qd_scan_tally_strip(const struct scan_tally *t, unsig
 
 /* Seals the spill, counts all, writes records; adds to *t. */
 int qd_scan_count(struct scan *s, struct scan_tally *t, struct qd_err *err);
+
+/* ---- what a scan and a merge have in common ---- */
+
+/* From the options, but for the cluster sizes and the digest; then these. */
+int qd_scan_take_opts(struct scan *s, const struct qd_scan_opts *opts, struct qd_err *err);
+int qd_scan_take_sizes(struct scan *s, const uint64_t *sizes, unsigned nsizes, struct qd_err *err);
+void qd_scan_take_digest(struct scan *s, const struct qd_digest *digest, bool named);
+
+/* An empty spill for the images and views there are. */
+int qd_scan_start(struct scan *s, struct qd_err *err);
+
+/* From what was spilled to the report. */
+int qd_scan_finish(struct scan *s, struct qd_scan_report *ret_report, struct qd_err *err);
 
 /* ---- report ---- */
 

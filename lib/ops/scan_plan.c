@@ -70,7 +70,7 @@ static struct scan_image *find_image(struct scan *s, const uint64_t id[2])
 	return NULL;
 }
 
-static int add_image(struct scan *s, const char *name, struct scan_image **ret_image, struct qd_err *err)
+int qd_scan_add_image(struct scan *s, const char *name, struct scan_image **ret_image, struct qd_err *err)
 {
 	struct scan_image *grown = s->images;
 
@@ -96,7 +96,7 @@ static int add_source(struct scan *s, const struct qd_scan_source *source, struc
 
 	if (!source->io && qd_path_identity(source->path, id) && find_image(s, id))
 		return 0;		/* named twice */
-	r = add_image(s, source->path, &image, err);
+	r = qd_scan_add_image(s, source->path, &image, err);
 	if (r)
 		return r;
 	image->io = source->io;
@@ -119,7 +119,7 @@ static int add_backing(struct scan *s, const struct qd_disk *d, struct qd_err *e
 			return qd_err_file(err, qd_err_set(err, QD_E_IO, "the file is gone"), d->path);
 		if (find_image(s, id))
 			continue;
-		r = add_image(s, d->path, &image, err);
+		r = qd_scan_add_image(s, d->path, &image, err);
 		if (r)
 			return r;
 		image->format = d->is_qcow2 ? "qcow2" : "raw";
@@ -132,7 +132,7 @@ static int add_backing(struct scan *s, const struct qd_disk *d, struct qd_err *e
 
 /* ---- views ---- */
 
-static int add_view(struct scan *s, unsigned image, const char *snapshot, uint64_t size, struct qd_err *err)
+int qd_scan_add_view(struct scan *s, unsigned image, const char *snapshot, uint64_t size, struct qd_err *err)
 {
 	struct scan_view *grown = s->views, *v;
 
@@ -162,7 +162,7 @@ static int add_snapshots(struct scan *s, unsigned image, const struct qd_image *
 		if (snap->disk_size > INT64_MAX - 511)
 			return qd_err_set(err, QD_E_CORRUPT, "snapshot \"%s\": disk size %" PRIu64 " is too large", snap->id,
 					  snap->disk_size);
-		r = add_view(s, image, snap->id, qd_align_up(snap->disk_size, 512), err);
+		r = qd_scan_add_view(s, image, snap->id, qd_align_up(snap->disk_size, 512), err);
 		s->images[image].nsnapshots++;
 	}
 	return r;
@@ -191,7 +191,7 @@ static int plan_image(struct scan *s, unsigned image, struct qd_err *err)
 	int r = open_image(s, image, &disk, err);
 
 	if (!r)
-		r = add_view(s, image, NULL, disk->virtual_size, err);
+		r = qd_scan_add_view(s, image, NULL, disk->virtual_size, err);
 	if (!r) {
 		s->images[image].virtual_size = disk->virtual_size;
 		r = add_backing(s, disk->backing, err);
@@ -213,7 +213,7 @@ static int compare_views(const void *a, const void *b)
 }
 
 /* Views of images left out stay: a place must be found for each record. */
-static int number_units(struct scan *s, struct qd_err *err)
+int qd_scan_number_units(struct scan *s, struct qd_err *err)
 {
 	uint64_t next = 0;
 
@@ -241,7 +241,7 @@ int qd_scan_plan(struct scan *s, struct qd_err *err)
 		if (r)
 			r = qd_scan_leave_out(s, &s->images[i], r, err);
 	}
-	return r ? r : number_units(s, err);
+	return r ? r : qd_scan_number_units(s, err);
 }
 
 int qd_scan_open_view(struct scan *s, const struct scan_view *v, struct qd_disk **ret_disk, struct qd_err *err)

@@ -34,8 +34,8 @@ struct job {
 	uint8_t *records;
 	size_t nrecords;
 	uint64_t read_nbytes;
-	uint64_t clusters[QD_SCAN_NSIZES_MAX];
-	uint64_t inherited[QD_SCAN_NSIZES_MAX];
+	uint64_t data_nbytes[QD_SCAN_NSIZES_MAX];
+	uint64_t inherited_nbytes[QD_SCAN_NSIZES_MAX];
 };
 
 struct reading {
@@ -61,13 +61,13 @@ static int pass(struct reading *rd, uint64_t to, struct qd_err *err)
 	return qd_progress_add(rd->s->opts->progress, qd_min_u64(to, rd->v->size) - from, err);
 }
 
-/* Clusters of [from, to), which nothing of the overlay lies in, that its backing file has. */
+/* What of [from, to), in which nothing of the overlay lies, is in clusters that its backing file has. */
 static void count_inherited(struct reading *rd, uint64_t from, uint64_t to)
 {
 	uint64_t end = qd_min_u64(to, qd_min_u64(rd->lower_size, rd->v->size));
 
 	for (unsigned k = 0; from < end && k < rd->s->nsizes; k++)
-		rd->v->inherited[k] += qd_div_up(end, rd->s->sizes[k]) - from / rd->s->sizes[k];
+		rd->v->inherited_nbytes[k] += qd_min_u64(qd_align_up(end, rd->s->sizes[k]), rd->v->size) - from;
 }
 
 /* Finds data from pos on in a file without backing file; data == the size when there is none. */
@@ -237,11 +237,6 @@ static int read_piece(const struct reading *rd, struct job *j, uint64_t off, siz
 	return r;
 }
 
-static bool in_shard(const struct qd_scan_opts *o, const uint8_t *key)
-{
-	return o->nshards <= 1 || (unsigned)((unsigned __int128)qd_get_be64(key) * o->nshards >> 64) == o->shard - 1;
-}
-
 /* Counts what the cells say and turns them into records. */
 static void make_records(const struct reading *rd, struct job *j)
 {
@@ -253,15 +248,17 @@ static void make_records(const struct reading *rd, struct job *j)
 
 		for (size_t i = 0; i < n && j->off + i * s->sizes[k] < rd->v->size; i++) {
 			uint64_t off = j->off + i * s->sizes[k];
+			uint64_t nbytes = qd_min_u64(s->sizes[k], rd->v->size - off);
 			const uint8_t *key = j->cells.keys[k] + i * s->key_nbytes;
 			uint8_t cell = j->cells.cells[k][i];
 
 			/* What begins past the end of the backing file is zero, and nobody else counts it. */
-			j->inherited[k] += !(cell & SCAN_OWN) && off < rd->lower_size;
+			if (!(cell & SCAN_OWN) && off < rd->lower_size)
+				j->inherited_nbytes[k] += nbytes;
 			if ((cell & (SCAN_DATA | SCAN_OWN)) != (SCAN_DATA | SCAN_OWN))
 				continue;
-			j->clusters[k]++;
-			if (!in_shard(s->opts, key))
+			j->data_nbytes[k] += nbytes;
+			if (!scan_in_shard(s->opts, key))
 				continue;
 			memcpy(to, key, s->key_nbytes);
 			qd_put_be64(to + s->key_nbytes, scan_place(k, rd->v->first_unit + off / s->unit));
@@ -278,8 +275,8 @@ static int prepare_job(void *ctx, void *job, struct qd_err *err)
 	int r = 0;
 
 	j->read_nbytes = 0;
-	memset(j->clusters, 0, sizeof(j->clusters));
-	memset(j->inherited, 0, sizeof(j->inherited));
+	memset(j->data_nbytes, 0, sizeof(j->data_nbytes));
+	memset(j->inherited_nbytes, 0, sizeof(j->inherited_nbytes));
 	qd_scan_cells_clear(&j->cells, !rd->lower_size);
 	if (rd->lower_size)
 		r = mark_own(rd, j, err);
@@ -301,8 +298,8 @@ static int commit_job(void *ctx, void *job, struct qd_err *err)
 		return r;
 	}
 	for (unsigned k = 0; k < rd->s->nsizes; k++) {
-		rd->v->clusters[k] += j->clusters[k];
-		rd->v->inherited[k] += j->inherited[k];
+		rd->v->data_nbytes[k] += j->data_nbytes[k];
+		rd->v->inherited_nbytes[k] += j->inherited_nbytes[k];
 	}
 	rd->s->images[rd->v->image].read_nbytes += j->read_nbytes;
 	return qd_progress_add(rd->s->opts->progress, qd_min_u64(j->nbytes, rd->v->size - j->off), err);
@@ -374,7 +371,7 @@ static int read_all(struct reading *rd, struct qd_err *err)
 		return r;
 	r = qd_pipeline_run(&ops, rd, jobs, sizeof(*jobs), njobs, rd->s->threads, err);
 	for (unsigned k = 0; k < rd->s->nsizes; k++)
-		v->zero[k] = qd_div_up(v->size, rd->s->sizes[k]) - v->clusters[k] - v->inherited[k];
+		v->zero_nbytes[k] = v->size - v->data_nbytes[k] - v->inherited_nbytes[k];
 	free_jobs(jobs, njobs);
 	return r;
 }

@@ -186,7 +186,7 @@ char *qd_scan_record_view_line(const struct qd_scan_view *view, const char *hash
 				     label, view->size, hash);
 		for (unsigned i = 0; i < nsizes; i++)
 			n += (size_t)snprintf(line + n, room - n, ",%" PRIu64 ":%" PRIu64 ":%" PRIu64, cluster_sizes[i],
-					      view->zero[i], view->inherited[i]);
+					      view->zero_nbytes[i], view->inherited_nbytes[i]);
 		snprintf(line + n, room - n, "\n");
 	}
 	free(label);
@@ -235,8 +235,8 @@ static bool parse_sizes(char *text, struct qd_scan_line *line)
 		if (i == QD_SCAN_NSIZES_MAX || !parse_number(&s, &line->sizes[i]) || !is_cluster_size(line->sizes[i]) ||
 		    (i && line->sizes[i] <= line->sizes[i - 1]))
 			return false;
-		if (*s++ != ':' || !parse_number(&s, &line->zero[i]) || *s++ != ':' ||
-		    !parse_number(&s, &line->inherited[i]))
+		if (*s++ != ':' || !parse_number(&s, &line->zero_nbytes[i]) || *s++ != ':' ||
+		    !parse_number(&s, &line->inherited_nbytes[i]))
 			return false;
 		line->nsizes++;
 		if (!*s)

@@ -7,6 +7,7 @@
  *	#backing ...						the same, of a file nobody named
  *	HASH    NAME    OFFSET  LENGTH				one for each cluster with data
  *
+ * SIZE is that of the disk, ZERO and INHERITED are how much of it lies in such clusters: bytes.
  * HASH is lower-case hexadecimal, OFFSET and LENGTH are decimal bytes; LENGTH is the cluster
  * size, also of a last cluster that was padded.  Lines are ordered by HASH, then NAME, then
  * OFFSET.  '#' sorts before every digit, so files merged by `LC_ALL=C sort -m` keep the
@@ -48,7 +49,8 @@ struct qd_scan_line {
 	uint64_t cluster_size;		/* of a record */
 	const char *hash;		/* of a view: its name, within the text */
 	unsigned nsizes;
-	uint64_t sizes[QD_SCAN_NSIZES_MAX], zero[QD_SCAN_NSIZES_MAX], inherited[QD_SCAN_NSIZES_MAX];
+	uint64_t sizes[QD_SCAN_NSIZES_MAX];
+	uint64_t zero_nbytes[QD_SCAN_NSIZES_MAX], inherited_nbytes[QD_SCAN_NSIZES_MAX];
 };
 
 /* text has no newline, and is cut into columns in place.  QD_E_CORRUPT says what is wrong with it. */

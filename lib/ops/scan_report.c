@@ -49,26 +49,15 @@ static int order_images(struct maker *m, struct qd_err *err)
 	return 0;
 }
 
-static void add_view(const struct scan *s, const struct scan_view *v, struct qd_scan_image *im, uint64_t *ret_size)
+static void add_view(const struct scan *s, const struct scan_view *v, struct qd_scan_image *im)
 {
 	for (unsigned k = 0; k < s->nsizes; k++) {
-		im->count[k].zero += v->zero[k];
-		im->count[k].inherited += v->inherited[k];
+		im->count[k].zero += qd_div_up(v->zero_nbytes[k], s->sizes[k]);
+		im->count[k].inherited += qd_div_up(v->inherited_nbytes[k], s->sizes[k]);
 	}
+	im->zero_nbytes += v->zero_nbytes[0];
+	im->inherited_nbytes += v->inherited_nbytes[0];
 	im->nsnapshots += v->snapshot != NULL;
-	*ret_size += v->size;
-}
-
-/* Bytes are those of clusters of the smallest size, without what the last one is padded with. */
-static void set_bytes(const struct maker *m, unsigned from, struct qd_scan_image *im, uint64_t size)
-{
-	const struct qd_scan_image_count *c = &im->count[0];
-	uint64_t rest;
-
-	im->data_nbytes = c->clusters * m->s->unit - qd_scan_tally_image(m->t, 0, from)->padding;
-	rest = size - qd_min_u64(size, im->data_nbytes);
-	im->inherited_nbytes = qd_min_u64(c->inherited * m->s->unit, rest);
-	im->zero_nbytes = qd_min_u64(c->zero * m->s->unit, rest - im->inherited_nbytes);
 }
 
 static int set_strip(const struct maker *m, unsigned from, struct qd_scan_image *im, struct qd_err *err)
@@ -110,7 +99,6 @@ static int make_image(struct maker *m, unsigned at, struct qd_err *err)
 	unsigned from = m->order[at];
 	struct scan_image *src = &s->images[from];
 	struct qd_scan_image *im = &m->rep->images[at];
-	uint64_t size = 0;
 	int r;
 
 	im->name = src->name;
@@ -123,7 +111,7 @@ static int make_image(struct maker *m, unsigned at, struct qd_err *err)
 	r = set_strip(m, from, im, err);
 	for (unsigned i = 0; i < s->nviews; i++)
 		if (s->views[i].image == from) {
-			add_view(s, &s->views[i], im, &size);
+			add_view(s, &s->views[i], im);
 			add_strip_sizes(s, &s->views[i], im);
 		}
 	for (unsigned k = 0; k < s->nsizes; k++) {
@@ -136,7 +124,7 @@ static int make_image(struct maker *m, unsigned at, struct qd_err *err)
 		m->rep->sizes[k].zero += im->count[k].zero;
 		m->rep->sizes[k].inherited += im->count[k].inherited;
 	}
-	set_bytes(m, from, im, size);
+	im->data_nbytes = im->count[0].clusters * s->unit - qd_scan_tally_image(m->t, 0, from)->padding;
 	return r;
 }
 
