@@ -117,16 +117,15 @@ sha_speed() {
 
 # sha_row NAME SIZES: SHA-256 done in a second, as a share of what the processors can do
 sha_row() {
-	local name=$1 sizes=$2 i n speed share word
+	local name=$1 sizes=$2 i speed share word
 	wanted "$name" || return 0
 	command -v openssl >/dev/null || die "openssl is not installed"
 	sources
 	rm -f ours share
-	n=$(awk -F, '{ print NF }' <<<"$sizes")
 	for ((i = 0; i <= runs; i++)); do
 		speed=$(sha_speed)
 		turn ours "$qdedup" scan --hash=sha256 "--cluster-size=$sizes" dup50.raw uniq.raw
-		calc "2 * $size * $n / $(tail -n 1 ours | cut -d ' ' -f 1) / $speed" '%.4f\n' >>share
+		calc "2 * $size / $(tail -n 1 ours | cut -d ' ' -f 1) / $speed" '%.4f\n' >>share
 		[ $i -gt 0 ] || rm share
 	done
 	share=$(median <share)
