@@ -43,6 +43,8 @@ static void check_fields(struct chk *c)
 			  cluster_size);
 	if (h->compression_type > QD_COMPRESSION_ZSTD || (h->compression_type != 0) != type_bit)
 		chk_found(c, QD_F_HEADER_COMPRESSION, QD_AT_HEADER, 0, h->compression_type, type_bit, 0);
+	if ((h->autoclear & QD_AUTOCLEAR_DATA_FILE_RAW) && !(h->incompatible & QD_INCOMPAT_DATA_FILE))
+		chk_found(c, QD_F_HEADER_DATA_FILE, QD_AT_HEADER, 0, h->autoclear, h->incompatible, 0);
 	if (h->crypt_method > QD_CRYPT_LUKS)
 		chk_found(c, QD_F_HEADER_CRYPT, QD_AT_HEADER, 0, h->crypt_method, 0, 0);
 	if (h->backing_name_off != 0 &&

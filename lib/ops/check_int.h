@@ -123,7 +123,7 @@ struct chk_l2_look chk_look_at_l2(const struct chk *c, const uint8_t *bytes);
 
 static inline bool chk_is_garbage(const struct chk_l2_look *l)
 {
-	return l->impossible >= 4 && l->impossible * 2 > l->used;
+	return (l->impossible >= 4 || (l->impossible && l->mapped == 0)) && l->impossible * 2 > l->used;
 }
 
 /* One L2 table and whom it belongs to. */

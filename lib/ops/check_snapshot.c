@@ -56,7 +56,7 @@ static bool is_pin(const struct qd_snapshot_entry *e)
 /* What follows a table that has fewer entries than the header says. */
 static bool is_nothing(const struct qd_snapshot_entry *e)
 {
-	return e->l1_off == 0 && e->l1_entries == 0 && e->id_len == 0;
+	return e->l1_off == 0 && e->l1_entries == 0 && e->id_len == 0 && e->name_len == 0;
 }
 
 static int take_entry(struct chk *c, uint32_t i, const struct qd_snapshot_entry *e, struct qd_err *err)
@@ -169,6 +169,12 @@ static bool check_place(struct chk *c, uint32_t *ret_count)
 	const struct qd_header *h = &c->header;
 
 	*ret_count = h->snapshot_count;
+	if (h->snapshot_count == 0) {
+		/* Nothing is there; but stock QEMU opens no image where it could not be. */
+		if (!qd_is_aligned(h->snapshots_off, c->geom.cluster_size) || h->snapshots_off > INT64_MAX)
+			chk_found(c, QD_F_SNAPSHOT_TABLE, QD_AT_SNAPSHOT_TABLE, 0, h->snapshots_off, 0, 0);
+		return false;
+	}
 	if (h->snapshot_count > QD_MAX_SNAPSHOTS) {
 		chk_found(c, QD_F_SNAPSHOT_COUNT, QD_AT_SNAPSHOT_TABLE, 0, h->snapshot_count,
 			  QD_MAX_SNAPSHOTS, 0);
@@ -192,7 +198,7 @@ int chk_snapshots(struct chk *c, struct qd_err *err)
 	uint32_t count;
 	int rc;
 
-	if (c->header.snapshot_count == 0 || !check_place(c, &count))
+	if (!check_place(c, &count))
 		return 0;
 	if (c->data_file)
 		chk_found(c, QD_F_SNAPSHOT_DATA_FILE, QD_AT_SNAPSHOT_TABLE, 0, c->header.snapshot_count, 0,

@@ -7,24 +7,30 @@
  * chk_count_table; nearly all do.
  *
  *	compressed   COPIED never; sectors within the file; refers to each cluster it touches
- *	standard     no reserved bits; aligned; within the file; refers to one cluster
+ *	standard     no reserved bits; aligned; within the file; refers to one cluster; in an
+ *	             external data file the host offset is the guest's
  *	extended     a subcluster is not both allocated and zero, nor allocated nowhere
  */
 #include "ops/check_int.h"
 
 #define PREFETCH 24u		/* entries ahead */
 
+static uint64_t guest_off(const struct chk_table *t, uint64_t i)
+{
+	const struct qd_geom *g = &t->c->geom;
+
+	return (((uint64_t)t->ref->l1_index << g->l2_bits) + i) << g->cluster_bits;
+}
+
 static void found(const struct chk_table *t, enum qd_finding_type type, uint64_t i, uint64_t entry,
 		  uint64_t v1, uint64_t v2)
 {
-	const struct qd_geom *g = &t->c->geom;
-	uint64_t guest_cluster = ((uint64_t)t->ref->l1_index << g->l2_bits) + i;
 	struct qd_finding f = {
 		.type = type,
 		.nitems = 1,
 		.value = { entry, v1, v2 },
 		.label = chk_label(t->c, t->ref->layer),
-		.place = { QD_AT_GUEST, t->ref->layer, i, guest_cluster << g->cluster_bits,
+		.place = { QD_AT_GUEST, t->ref->layer, i, guest_off(t, i),
 			   qd_entry_host_off(entry) },
 	};
 
@@ -92,7 +98,9 @@ static void look_at_standard(const struct chk_table *t, uint64_t i, uint64_t ent
 	look_at_bitmap(t, i, entry, is_allocated(c, entry));
 	if (!is_allocated(c, entry))
 		return;
-	if (!qd_is_aligned(off, c->geom.cluster_size))
+	if (c->data_file && off != guest_off(t, i))
+		found(t, QD_F_L2_ENTRY_DATA_FILE, i, entry, guest_off(t, i), 0);
+	else if (!qd_is_aligned(off, c->geom.cluster_size))
 		found(t, QD_F_L2_ENTRY_UNALIGNED, i, entry, 0, 0);
 	else if (!c->data_file && off >> c->geom.cluster_bits >= c->nclusters)
 		found(t, QD_F_L2_ENTRY_PAST_END, i, entry, 0, 0);

@@ -11,7 +11,7 @@
  *	level       what                                        file
  *	HEADER      header fields, extensions                   repair_roots.c
  *	ROOTS       snapshot table, L1 tables' places, bitmaps      "
- *	L1, L2      entries                                     repair_entries.c
+ *	L1, L2      entries                                     repair_entries.c, repair_table.c
  *	OVERFLOW    more references than a count can hold       repair_counts.c
  *	COUNTS      refcounts; new structures for all of them       "
  *	COPIED      flags                                       repair_entries.c
@@ -81,6 +81,7 @@ static enum rep_level level_of(enum qd_finding_type type)
 	switch (type) {
 	case QD_F_HEADER_LENGTH:
 	case QD_F_HEADER_COMPRESSION:
+	case QD_F_HEADER_DATA_FILE:
 	case QD_F_HEADER_EXTENSION:
 		return REP_HEADER;
 	case QD_F_REFTABLE_SIZE ... QD_F_SNAPSHOT_EXTRA:
@@ -89,8 +90,7 @@ static enum rep_level level_of(enum qd_finding_type type)
 		return REP_ROOTS;
 	case QD_F_L1_ENTRY_RESERVED ... QD_F_L2_GARBAGE:
 		return REP_L1;
-	case QD_F_L2_ENTRY_RESERVED ... QD_F_COMPRESSED_OVERLAP:
-	case QD_F_COMPRESSED_SUBCLUSTERS:
+	case QD_F_L2_ENTRY_RESERVED ... QD_F_COMPRESSED_SUBCLUSTERS:
 		return REP_L2;
 	case QD_F_REFCOUNT_OVERFLOW:
 		return REP_OVERFLOW;
@@ -160,6 +160,8 @@ static void take_finding(void *ctx, const struct qd_finding *f, uint64_t cluster
 		level = REP_HEADER;
 	if ((f->type == QD_F_LEAK || f->type == QD_F_REFCOUNT_HIGH) && r->nleaks < most_findings(r))
 		r->failed |= !append(&r->leaks, &r->nleaks, &r->leaks_capacity, f);
+	if (f->type == QD_F_REFCOUNT_LOW && r->nlows < most_findings(r))
+		r->failed |= !append(&r->lows, &r->nlows, &r->lows_capacity, f);
 	if (level > r->level || level == REP_NEVER)
 		return;
 	if (level < r->level)
@@ -201,7 +203,7 @@ static int check_plan(struct rep *r, struct qd_err *err)
 	};
 	int rc;
 
-	r->nfound = r->nleaks = 0;
+	r->nfound = r->nleaks = r->nlows = 0;
 	r->bitmap_table = 0;
 	r->level = REP_NEVER;
 	rc = qd_check(r->io, &opts, r->progress, &r->check, err);
@@ -221,10 +223,13 @@ static int fix_one(struct rep *r, const struct qd_finding *f, struct qd_err *err
 	return fixers[r->level](r, f, err);
 }
 
-/* Overlaps, other roots, entries of bitmap tables: what lies in the wrong place before what it says. */
+/* Overlaps, other roots, what many may say: what lies in the wrong place before what it says. */
 static int pass_of(const struct qd_finding *f)
 {
-	return f->type == QD_F_OVERLAP ? 0 : f->type == QD_F_BITMAP_TABLE_ENTRY ? 2 : 1;
+	bool many = f->type == QD_F_BITMAP_TABLE_ENTRY ||
+		    (f->place.kind == QD_AT_L1 && f->place.layer != 0 && f->type != QD_F_OVERLAP);
+
+	return f->type == QD_F_OVERLAP ? 0 : many ? 2 : 1;
 }
 
 /* Roots depend on each other: one at a time, but for those that nothing else hangs from. */
@@ -388,6 +393,7 @@ int qd_repair(struct qd_io *io, const struct qd_repair_opts *opts, struct qd_pro
 	free(r.snaps);
 	free(r.found);
 	free(r.leaks);
+	free(r.lows);
 	if (rc == 0)
 		*ret_result = res;
 	return rc ? qd_err_file(err, rc, io->name) : 0;

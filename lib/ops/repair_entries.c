@@ -2,13 +2,13 @@
 /*
  * Repairing L1 and L2 entries.
  *
- *	reserved bits            cleared, the rest is believed
+ *	reserved bits            cleared, the rest is believed unless refcounts speak against it
  *	not aligned              the cluster that it lies in, if that has a refcount too high
  *	                         (and, in L1, is a table); else dropped
- *	past the end, garbage    dropped; but one L1 entry that is lost and one L2 table that
- *	                         nobody names belong together
+ *	past the end, garbage    dropped, unless an L1 entry's table is found (repair_table.c)
  *	at metadata              the guest's bytes are copied to a cluster of their own; only
  *	                         L1 entries are dropped, for what they name is no L2 table
+ *	external data file       a cluster can only be at the guest's offset: the entry says so
  *	COPIED                   follows the refcount
  *
  * A dropped entry reads as zeros even over a backing file where the format can say so:
@@ -34,6 +34,13 @@ static int l1_entry(struct rep *r, const struct qd_finding *f, uint64_t *ret_off
 	return qd_plan_get64(r->plan, *ret_off, ret_entry, err);
 }
 
+static bool is_made_up(const struct rep *r, uint64_t entry)
+{
+	uint64_t off = qd_entry_host_off(entry);
+
+	return off && qd_is_aligned(off, r->geom.cluster_size) && rep_is_made_up(r, off >> r->geom.cluster_bits);
+}
+
 /* How many entries of this round have lost their table. */
 static size_t count_lost(const struct rep *r)
 {
@@ -57,8 +64,7 @@ static int find_table(struct rep *r, const struct qd_finding *f, uint64_t entry,
 		rc = rep_looks_like_l2(r, near, &does, &used, err);
 	if (rc || does)
 		return rc;
-	*ret_table = 0;
-	return count_lost(r) == 1 ? rep_search_l2(r, ret_table, err) : 0;
+	return rep_search_l2(r, f, entry, count_lost(r) == 1, ret_table, err);
 }
 
 int rep_fix_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
@@ -68,9 +74,18 @@ int rep_fix_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 
 	if (rc || at == 0)
 		return rc;
-	if (f->type == QD_F_L1_ENTRY_RESERVED) {
+	if (f->type == QD_F_L1_ENTRY_RESERVED && !is_made_up(r, entry)) {
 		rep_plan(r, QD_REPAIR_SET, f);
 		return qd_plan_put64(r->plan, at, entry & ~QD_L1_RESERVED, QD_PLAN_DROP, err);
+	}
+	if (f->type == QD_F_L2_GARBAGE) {
+		rc = rep_salvage_l2(r, f, entry, &table, err);
+		if (rc == 0 && table) {
+			rep_plan(r, QD_REPAIR_DROP, f);
+			return qd_plan_put64(r->plan, at, table, QD_PLAN_SWITCH, err);
+		}
+		if (rc)
+			return rc;
 	}
 	rc = find_table(r, f, entry, &table, err);
 	if (rc)
@@ -196,17 +211,21 @@ static int fix_bitmap(struct rep *r, uint64_t at, uint64_t entry, struct qd_err 
 	return qd_plan_put64(r->plan, at + 8, bitmap, QD_PLAN_DROP, err);
 }
 
-static int fix_item(struct rep *r, enum qd_finding_type type, uint64_t at, enum qd_repair_verb *ret_verb,
-		    struct qd_err *err)
+static int fix_item(struct rep *r, enum qd_finding_type type, uint64_t at, uint64_t guest_off,
+		    enum qd_repair_verb *ret_verb, struct qd_err *err)
 {
 	uint64_t entry, cluster, bits = wrong_bits(r, type);
 	int rc = qd_plan_get64(r->plan, at, &entry, err);
 
 	if (rc)
 		return rc;
-	if (bits)
+	if (bits && !(type == QD_F_L2_ENTRY_RESERVED && is_made_up(r, entry)))
 		return qd_plan_put64(r->plan, at, entry & ~bits, QD_PLAN_DROP, err);
 	switch (type) {
+	case QD_F_L2_ENTRY_DATA_FILE:
+		return qd_plan_put64(r->plan, at, (entry & ~QD_OFFSET_MASK) | guest_off, QD_PLAN_DROP, err);
+	case QD_F_COMPRESSED_DATA_FILE:
+		return qd_plan_put64(r->plan, at, guest_off | QD_COPIED, QD_PLAN_DROP, err);
 	case QD_F_SUBCLUSTERS:
 	case QD_F_COMPRESSED_SUBCLUSTERS:
 		return fix_bitmap(r, at, entry, err);
@@ -244,7 +263,7 @@ int rep_fix_l2(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	bool overlap = f->type == QD_F_L2_ENTRY_OVERLAP || f->type == QD_F_COMPRESSED_OVERLAP;
 	enum qd_repair_verb verb = QD_REPAIR_SET, last = QD_REPAIR_SET;
-	uint64_t at, first = 0;
+	uint64_t at, guest_off, first = 0;
 	int rc = 0;
 
 	if (overlap && (f->value[1] == QD_STRUCT_REFBLOCK || f->value[1] == QD_STRUCT_REFTABLE)) {
@@ -252,11 +271,11 @@ int rep_fix_l2(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 		return 0;
 	}
 	for (uint64_t i = 0; rc == 0 && i < f->nitems; i++) {
-		rc = rep_l2_entry(r, f->place.layer, f->place.guest_off + (i << r->geom.cluster_bits), &at,
-				  err);
+		guest_off = f->place.guest_off + (i << r->geom.cluster_bits);
+		rc = rep_l2_entry(r, f->place.layer, guest_off, &at, err);
 		verb = QD_REPAIR_SET;
 		if (rc == 0 && at)
-			rc = fix_item(r, f->type, at, &verb, err);
+			rc = fix_item(r, f->type, at, guest_off, &verb, err);
 		if (i > first && verb != last) {
 			plan_items(r, last, f, first, i - first);
 			first = i;

@@ -52,6 +52,9 @@ struct rep {
 	struct qd_finding *leaks;	/* runs with a refcount too high: where lost tables may be; ascending */
 	size_t nleaks;
 	size_t leaks_capacity;
+	struct qd_finding *lows;	/* runs with a refcount too low; ascending */
+	size_t nlows;
+	size_t lows_capacity;
 	uint32_t bitmap;		/* whose table is at bitmap_table (0: not known) */
 	uint64_t bitmap_table;
 	bool failed;			/* out of memory */
@@ -90,14 +93,30 @@ int rep_copy_owner(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *er
 /* Where the L2 entry of a guest offset is; *ret_off 0: nowhere. */
 int rep_l2_entry(struct rep *r, uint32_t layer, uint64_t guest_off, uint64_t *ret_off, struct qd_err *err);
 
+/* Refcounts say that the cluster is not used as often as it is named, and are right elsewhere. */
+bool rep_is_made_up(const struct rep *r, uint64_t cluster);
+
 /* Looking at clusters (repair_search.c). */
 bool rep_is_leaked(const struct rep *r, uint64_t cluster);	/* or has a refcount too high */
 
 /* Entries in use of a table that can be an L2 table; *ret_does false: it cannot. */
 int rep_looks_like_l2(struct rep *r, uint64_t off, bool *ret_does, uint64_t *ret_used, struct qd_err *err);
 
-/* The only leaked cluster that can be an L2 table of leaked clusters; *ret_off 0: none, or several. */
-int rep_search_l2(struct rep *r, uint64_t *ret_off, struct qd_err *err);
+/* An external data file holds the guest's clusters, each at the guest's offset. */
+bool rep_has_data_file(const struct rep *r);
+
+/* Nothing about an L2 entry (its bitmap aside) is impossible in itself. */
+bool rep_entry_is_possible(const struct rep *r, uint64_t entry);
+
+/*
+ * The table that belongs to the L1 entry of f, which is `entry` now; only_one: no other
+ * has lost its table.  *ret_off 0: none is known (repair_table.c).
+ */
+int rep_search_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, bool only_one, uint64_t *ret_off,
+		  struct qd_err *err);
+
+/* What is right of a table that is garbage otherwise, in a new cluster; *ret_off 0: nothing. */
+int rep_salvage_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, uint64_t *ret_off, struct qd_err *err);
 
 /* L2 tables in use that a table names which can be an L1 table; *ret_used 0: it cannot. */
 int rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_t *ret_used, struct qd_err *err);

@@ -93,6 +93,10 @@ int rep_fix_header(struct rep *r, const struct qd_finding *f, struct qd_err *err
 		return fix_length(r, f, err);
 	case QD_F_HEADER_COMPRESSION:
 		return fix_compression(r, f, err);
+	case QD_F_HEADER_DATA_FILE:
+		rep_plan(r, QD_REPAIR_SET, f);
+		return qd_plan_put64(r->plan, QD_HEADER_OFF_AUTOCLEAR,
+				     r->header.autoclear & ~QD_AUTOCLEAR_DATA_FILE_RAW, QD_PLAN_DROP, err);
 	case QD_F_HEADER_BACKING:
 		rep_plan(r, QD_REPAIR_SET, f);
 		return qd_plan_put64(r->plan, 8, 0, QD_PLAN_DROP, err);
@@ -191,10 +195,11 @@ static int fix_l1_size(struct rep *r, const struct qd_finding *f, struct qd_err 
 	int rc;
 
 	if (layer) {
-		needed = layer <= r->nsnaps ?
-			 qd_geom_l1_entries(&r->geom, r->snaps[layer - 1].mapped_size) : MAX_L1_ENTRIES + 1;
+		if (layer > r->nsnaps)
+			return 0;
+		needed = qd_geom_l1_entries(&r->geom, r->snaps[layer - 1].mapped_size);
 		if (needed > MAX_L1_ENTRIES)
-			return rep_remove_snapshot(r, f, layer - 1, err);
+			return rep_empty_snapshot(r, f, layer - 1, err);
 		rep_plan(r, QD_REPAIR_SET, f);
 		return put_be32(r, r->snaps[layer - 1].entry_off + 8, (uint32_t)needed, QD_PLAN_DROP, err);
 	}

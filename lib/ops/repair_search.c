@@ -15,14 +15,14 @@
 #define MAX_L2_LOOKS 256u	/* L2 tables looked into for one L1 table */
 #define MAX_CANDIDATES 65536u	/* leaked clusters looked at */
 
-bool rep_is_leaked(const struct rep *r, uint64_t cluster)
+static bool is_in_runs(const struct rep *r, const struct qd_finding *runs, size_t n, uint64_t cluster)
 {
-	size_t low = 0, high = r->nleaks;
+	size_t low = 0, high = n;
 	uint64_t off = cluster << r->geom.cluster_bits;
 
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;
-		const struct qd_finding *f = &r->leaks[mid];
+		const struct qd_finding *f = &runs[mid];
 
 		if (off < f->place.host_off)
 			high = mid;
@@ -34,15 +34,38 @@ bool rep_is_leaked(const struct rep *r, uint64_t cluster)
 	return false;
 }
 
+bool rep_is_leaked(const struct rep *r, uint64_t cluster)
+{
+	return is_in_runs(r, r->leaks, r->nleaks, cluster);
+}
+
+bool rep_is_made_up(const struct rep *r, uint64_t cluster)
+{
+	uint64_t nitems = 0;
+
+	for (size_t i = 0; i < r->nfound; i++)
+		nitems += r->found[i].nitems;
+	return !r->rebuild && r->check.count[QD_F_REFCOUNT_LOW] <= nitems &&
+	       is_in_runs(r, r->lows, r->nlows, cluster);
+}
+
 static bool in_file(const struct rep *r, uint64_t off, uint64_t nbytes)
 {
 	return qd_range_within(off, nbytes, qd_align_up(r->file_size, r->geom.cluster_size));
 }
 
-static bool entry_is_possible(const struct rep *r, uint64_t entry)
+bool rep_has_data_file(const struct rep *r)
+{
+	return (r->header.incompatible & QD_INCOMPAT_DATA_FILE) != 0;
+}
+
+bool rep_entry_is_possible(const struct rep *r, uint64_t entry)
 {
 	uint64_t off = qd_entry_host_off(entry);
 
+	if (rep_has_data_file(r))
+		return !qd_l2_is_compressed(entry) && !(entry & QD_L2_RESERVED) &&
+		       qd_is_aligned(off, r->geom.cluster_size);
 	if (qd_l2_is_compressed(entry)) {
 		struct qd_compressed z = qd_l2_compressed(&r->geom, entry);
 
@@ -52,9 +75,7 @@ static bool entry_is_possible(const struct rep *r, uint64_t entry)
 	       (off == 0 || in_file(r, off, 1));
 }
 
-/* Looks at a table; `orphans`: what it names must be leaked. */
-static int look_at_l2(struct rep *r, uint64_t off, bool orphans, bool *ret_does, uint64_t *ret_used,
-		      struct qd_err *err)
+int rep_looks_like_l2(struct rep *r, uint64_t off, bool *ret_does, uint64_t *ret_used, struct qd_err *err)
 {
 	uint8_t *buf = malloc(r->geom.cluster_size);
 	uint64_t used = 0, mapped = 0;
@@ -68,43 +89,13 @@ static int look_at_l2(struct rep *r, uint64_t off, bool orphans, bool *ret_does,
 							     qd_entry_host_off(entry);
 
 		used += entry != 0;
-		mapped += host != 0;
-		good = entry_is_possible(r, entry) &&
-		       (!orphans || host == 0 || rep_is_leaked(r, host >> r->geom.cluster_bits));
+		mapped += host != 0 || (rep_has_data_file(r) && (entry & QD_COPIED));
+		good = rep_entry_is_possible(r, entry);
 	}
 	free(buf);
 	*ret_does = rc == 0 && good && (used == 0 || mapped != 0);
 	*ret_used = used;
 	return rc;
-}
-
-int rep_looks_like_l2(struct rep *r, uint64_t off, bool *ret_does, uint64_t *ret_used, struct qd_err *err)
-{
-	return look_at_l2(r, off, false, ret_does, ret_used, err);
-}
-
-int rep_search_l2(struct rep *r, uint64_t *ret_off, struct qd_err *err)
-{
-	uint64_t candidates = 0, found = 0, used;
-	bool does;
-
-	*ret_off = 0;
-	for (size_t i = 0; i < r->nleaks; i++) {
-		for (uint64_t k = 0; k < r->leaks[i].nitems && candidates++ < MAX_CANDIDATES; k++) {
-			uint64_t off = r->leaks[i].place.host_off + (k << r->geom.cluster_bits);
-			int rc = look_at_l2(r, off, true, &does, &used, err);
-
-			if (rc)
-				return rc;
-			if (!does || !used)
-				continue;
-			found++;
-			*ret_off = off;
-		}
-	}
-	if (found != 1 || candidates >= MAX_CANDIDATES)
-		*ret_off = 0;
-	return 0;
 }
 
 int rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_t *ret_used, struct qd_err *err)
@@ -183,6 +174,8 @@ int rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret
 		for (uint64_t k = 0; k < r->leaks[i].nitems && candidates++ < MAX_CANDIDATES; k++) {
 			uint64_t off = r->leaks[i].place.host_off + (k << r->geom.cluster_bits);
 
+			if (is_somebodys_l1(r, off))
+				continue;
 			rc = rep_looks_like_l1(r, off, nentries, &used, err);
 			if (rc)
 				return rc;
@@ -211,7 +204,7 @@ static int read_snapshot(struct rep *r, uint64_t off, struct rep_snapshot *s, bo
 	s->l1_entries = qd_get_be32(buf + 8);
 	s->nbytes = QD_SNAPSHOT_FIXED + extra + qd_get_be16(buf + 12) + qd_get_be16(buf + 14);
 	*ret_good = extra <= QD_SNAPSHOT_MAX_EXTRA && in_file(r, off, s->nbytes) &&
-		    (s->l1_off || s->l1_entries || qd_get_be16(buf + 12));
+		    (s->l1_off || s->l1_entries || qd_get_be16(buf + 12) || qd_get_be16(buf + 14));
 	s->nbytes = qd_align_up(s->nbytes, 8);
 	vm_state = extra >= 8 ? qd_get_be64(buf + 40) : qd_get_be32(buf + 32);
 	size = extra >= 16 ? qd_get_be64(buf + 48) : r->header.virtual_size;
@@ -254,8 +247,9 @@ static int are_snapshots(struct rep *r, uint64_t off, uint32_t count, bool *ret_
 		if (rc)
 			return rc;
 		needed = qd_geom_l1_entries(&r->geom, s.mapped_size);
-		*ret_are = *ret_are && s.l1_off && qd_is_aligned(s.l1_off, r->geom.cluster_size) &&
-			   in_file(r, s.l1_off, (uint64_t)s.l1_entries * 8) && s.l1_entries >= needed;
+		*ret_are = *ret_are && qd_is_aligned(s.l1_off, r->geom.cluster_size) &&
+			   in_file(r, s.l1_off, (uint64_t)s.l1_entries * 8) &&
+			   (s.l1_off ? s.l1_entries >= needed : s.l1_entries == 0);
 		off += s.nbytes;
 	}
 	return 0;

@@ -46,81 +46,22 @@ static int copy_entry(struct rep *r, const struct rep_snapshot *s, uint64_t to, 
 	return rc;
 }
 
-/* All snapshots but those `gone` (NULL: none). */
-static int rewrite_table(struct rep *r, const bool *gone, struct qd_err *err)
+static int rewrite_table(struct rep *r, struct qd_err *err)
 {
 	uint64_t room = 0, off = 0, at;
-	uint32_t count = 0;
 	size_t nbytes = 0;
 	int rc = 0;
 
 	for (uint32_t i = 0; i < r->nsnaps; i++)
-		room += gone && gone[i] ? 0 : r->snaps[i].nbytes + 24;
+		room += r->snaps[i].nbytes + 24;
 	if (room)
 		rc = qd_plan_alloc(r->plan, qd_div_up(room, r->geom.cluster_size), &off, err);
 	at = off;
 	for (uint32_t i = 0; rc == 0 && i < r->nsnaps; i++) {
-		if (gone && gone[i])
-			continue;
 		rc = copy_entry(r, &r->snaps[i], at, &nbytes, err);
 		at += nbytes;
-		count++;
 	}
-	return rc ? rc : switch_table(r, count, off, QD_PLAN_SWITCH, err);
-}
-
-/* Entries that the snapshot needs, where its table is in the file but for a size that is too large. */
-static uint64_t real_size(const struct rep *r, const struct rep_snapshot *s)
-{
-	uint64_t needed = qd_geom_l1_entries(&r->geom, s->mapped_size);
-
-	if (s->l1_off == 0 || !qd_is_aligned(s->l1_off, r->geom.cluster_size) || needed >= s->l1_entries ||
-	    !qd_range_within(s->l1_off, needed * 8, r->file_size))
-		return 0;
-	return needed;
-}
-
-/* Snapshots after `number` whose tables are lost too: the table is written anew only once. */
-static int find_gone(struct rep *r, uint64_t number, bool *gone, struct qd_err *err)
-{
-	for (size_t i = 0; i < r->nfound; i++) {
-		const struct qd_finding *f = &r->found[i];
-		const struct rep_snapshot *s;
-		uint64_t off;
-		int rc;
-
-		if ((f->type != QD_F_L1_PAST_END && f->type != QD_F_L1_UNALIGNED) ||
-		    f->place.layer <= number + 1 || f->place.layer > r->nsnaps || gone[f->place.layer - 1])
-			continue;
-		s = &r->snaps[f->place.layer - 1];
-		if (real_size(r, s))
-			continue;
-		rc = rep_search_l1(r, s->l1_off, s->l1_entries, &off, err);
-		if (rc)
-			return rc;
-		gone[f->place.layer - 1] = off == 0 || off == s->l1_off;
-		if (gone[f->place.layer - 1])
-			rep_plan(r, QD_REPAIR_REMOVE, f);
-	}
-	return 0;
-}
-
-int rep_remove_snapshot(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
-{
-	bool *gone = calloc(r->nsnaps ? r->nsnaps : 1, sizeof(*gone));
-	int rc = gone ? 0 : qd_err_nomem(err, "the snapshot table");
-
-	if (rc == 0) {
-		rep_plan(r, QD_REPAIR_REMOVE, f);
-		if (number < r->nsnaps)
-			gone[number] = true;
-		if (f->type == QD_F_L1_PAST_END || f->type == QD_F_L1_UNALIGNED)
-			rc = find_gone(r, number, gone, err);
-	}
-	if (rc == 0)
-		rc = rewrite_table(r, gone, err);
-	free(gone);
-	return rc;
+	return rc ? rc : switch_table(r, r->nsnaps, off, QD_PLAN_SWITCH, err);
 }
 
 /* ---- the table ---- */
@@ -135,7 +76,7 @@ static int count_sound(struct rep *r, uint64_t off, uint32_t max, uint32_t *ret_
 	*ret_count = 0;
 	if (rc == 0 && off && qd_is_aligned(off, r->geom.cluster_size))
 		rc = rep_read_snapshots(r, off, max, snaps, &n, err);
-	while (rc == 0 && *ret_count < n && snaps[*ret_count].l1_off &&
+	while (rc == 0 && *ret_count < n && (snaps[*ret_count].l1_off || snaps[*ret_count].l1_entries == 0) &&
 	       qd_is_aligned(snaps[*ret_count].l1_off, r->geom.cluster_size) &&
 	       snaps[*ret_count].l1_off < r->file_size)
 		++*ret_count;
@@ -225,8 +166,13 @@ int rep_find_snapshots(struct rep *r, const struct qd_finding *f, bool believe, 
 	uint32_t count = r->header.snapshot_count, sound;
 	uint64_t off = 0;
 	bool fixed;
-	int rc = fix_names(r, f, &fixed, err);
+	int rc;
 
+	if (count == 0) {
+		rep_plan(r, QD_REPAIR_SET, f);
+		return switch_table(r, 0, 0, QD_PLAN_DROP, err);
+	}
+	rc = fix_names(r, f, &fixed, err);
 	if (rc || fixed)
 		return rc;
 	if (believe && count <= QD_MAX_SNAPSHOTS) {
@@ -301,7 +247,7 @@ int rep_fix_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *
 		return fix_entry(r, f, err);
 	case QD_F_SNAPSHOT_EXTRA:
 		rep_plan(r, QD_REPAIR_SET, f);
-		return rewrite_table(r, NULL, err);
+		return rewrite_table(r, err);
 	default:
 		return 0;
 	}
@@ -309,11 +255,80 @@ int rep_fix_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *
 
 /* ---- L1 tables of snapshots ---- */
 
+/* Entries that the snapshot needs, where its table is in the file but for a size that is too large. */
+static uint64_t real_size(const struct rep *r, const struct rep_snapshot *s)
+{
+	uint64_t needed = qd_geom_l1_entries(&r->geom, s->mapped_size);
+
+	if (s->l1_off == 0 || !qd_is_aligned(s->l1_off, r->geom.cluster_size) || needed >= s->l1_entries ||
+	    !qd_range_within(s->l1_off, needed * 8, r->file_size))
+		return 0;
+	return needed;
+}
+
+/* The snapshot's table is at `off` from now on, for searches of this round, too. */
+static int switch_l1(struct rep *r, struct rep_snapshot *s, uint64_t off, uint32_t nentries, struct qd_err *err)
+{
+	uint8_t buf[12];
+
+	s->l1_off = off;
+	s->l1_entries = nentries;
+	qd_put_be64(buf, off);
+	qd_put_be32(buf + 8, nentries);
+	return qd_plan_write(r->plan, buf, sizeof(buf), s->entry_off, QD_PLAN_SWITCH, err);
+}
+
+/* The first `keep` entries, in a table of the snapshot's own. */
+static int move_l1(struct rep *r, struct rep_snapshot *s, uint64_t keep, struct qd_err *err)
+{
+	uint64_t to = 0, nbytes = keep * 8;
+	uint8_t *buf = malloc(nbytes ? nbytes : 1);
+	int rc = buf ? 0 : qd_err_nomem(err, "an L1 table");
+
+	if (rc == 0)
+		rc = qd_plan_alloc(r->plan, qd_div_up((uint64_t)s->l1_entries * 8, r->geom.cluster_size), &to, err);
+	if (rc == 0)
+		rc = qd_plan_read(r->plan, buf, nbytes, s->l1_off, err);
+	for (uint64_t i = 0; rc == 0 && i < keep; i++)
+		qd_put_be64(buf + i * 8, qd_get_be64(buf + i * 8) & ~QD_COPIED);
+	if (rc == 0)
+		rc = qd_plan_write(r->plan, buf, nbytes, to, QD_PLAN_NEW, err);
+	free(buf);
+	return rc ? rc : switch_l1(r, s, to, s->l1_entries, err);
+}
+
+int rep_empty_snapshot(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
+{
+	struct rep_snapshot *s = &r->snaps[number];
+	uint8_t none[12] = { 0 };
+
+	rep_plan(r, QD_REPAIR_DROP, f);
+	s->l1_off = s->l1_entries = 0;
+	return qd_plan_write(r->plan, none, sizeof(none), s->entry_off, QD_PLAN_DROP, err);
+}
+
+/* What the end of the file has left of a table; *ret_keep 0: nothing that looks like one. */
+static int what_is_left(struct rep *r, const struct rep_snapshot *s, uint64_t *ret_keep, struct qd_err *err)
+{
+	uint64_t used;
+	int rc;
+
+	*ret_keep = 0;
+	if (!qd_is_aligned(s->l1_off, r->geom.cluster_size) || s->l1_off == 0 || s->l1_off >= r->file_size ||
+	    (uint64_t)s->l1_entries * 8 > QD_MAX_L1_BYTES)
+		return 0;
+	*ret_keep = qd_min_u64(s->l1_entries, (r->file_size - s->l1_off) / 8);
+	rc = rep_looks_like_l1(r, s->l1_off, *ret_keep, &used, err);
+	if (used == 0)
+		*ret_keep = 0;
+	return rc;
+}
+
 int rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
 {
-	const struct rep_snapshot *s;
+	struct rep_snapshot *s;
+	uint64_t off, nentries, keep = 0;
 	uint8_t buf[4];
-	uint64_t off;
 	int rc;
 
 	if (number >= r->nsnaps)
@@ -324,31 +339,20 @@ int rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t num
 		qd_put_be32(buf, (uint32_t)real_size(r, s));
 		return qd_plan_write(r->plan, buf, sizeof(buf), s->entry_off + 8, QD_PLAN_DROP, err);
 	}
-	rc = rep_search_l1(r, s->l1_off, s->l1_entries, &off, err);
+	nentries = s->l1_entries ? s->l1_entries : qd_geom_l1_entries(&r->geom, s->mapped_size);
+	rc = rep_search_l1(r, s->l1_off, nentries, &off, err);
+	if (rc == 0 && off && off != s->l1_off) {
+		rep_plan(r, QD_REPAIR_FOUND, f);
+		return switch_l1(r, s, off, (uint32_t)nentries, err);
+	}
+	if (rc == 0 && f->type == QD_F_L1_PAST_END)
+		rc = what_is_left(r, s, &keep, err);
 	if (rc)
 		return rc;
-	if (off == 0 || off == s->l1_off)
-		return rep_remove_snapshot(r, f, number, err);
-	rep_plan(r, QD_REPAIR_FOUND, f);
-	return qd_plan_put64(r->plan, s->entry_off, off, QD_PLAN_SWITCH, err);
-}
-
-static int move_snapshot_l1(struct rep *r, const struct rep_snapshot *s, struct qd_err *err)
-{
-	uint64_t to = 0, nbytes = (uint64_t)s->l1_entries * 8;
-	uint8_t *buf = malloc(nbytes ? nbytes : 1);
-	int rc = buf ? 0 : qd_err_nomem(err, "an L1 table");
-
-	if (rc == 0)
-		rc = qd_plan_alloc(r->plan, qd_div_up(nbytes, r->geom.cluster_size), &to, err);
-	if (rc == 0)
-		rc = qd_plan_read(r->plan, buf, nbytes, s->l1_off, err);
-	for (uint64_t i = 0; rc == 0 && i < s->l1_entries; i++)
-		qd_put_be64(buf + i * 8, qd_get_be64(buf + i * 8) & ~QD_COPIED);
-	if (rc == 0)
-		rc = qd_plan_write(r->plan, buf, nbytes, to, QD_PLAN_NEW, err);
-	free(buf);
-	return rc ? rc : qd_plan_put64(r->plan, s->entry_off, to, QD_PLAN_SWITCH, err);
+	if (keep == 0)
+		return rep_empty_snapshot(r, f, number, err);
+	rep_plan(r, QD_REPAIR_DROP, f);
+	return move_l1(r, s, keep, err);
 }
 
 static bool overlap(uint64_t a, uint64_t a_entries, uint64_t b, uint64_t b_entries, uint64_t cluster_size)
@@ -363,7 +367,7 @@ static bool is_foreign(const struct rep *r, uint32_t i)
 	const struct rep_snapshot *s = &r->snaps[i];
 	uint64_t size = r->geom.cluster_size;
 
-	return s->l1_off < size ||
+	return (s->l1_off < size && s->l1_entries) ||
 	       overlap(s->l1_off, s->l1_entries, r->header.l1_off, r->header.l1_entries, size);
 }
 
@@ -379,37 +383,77 @@ static bool is_taken(const struct rep *r, uint32_t i)
 	return false;
 }
 
+/* What separating many snapshots has learned: of equals only the first is looked at. */
+struct separation {
+	uint64_t off;		/* of the table looked at last */
+	uint32_t nentries;
+	uint64_t used;
+	uint32_t none_of;	/* no lost table of so many entries is left; 0: not known */
+};
+
+static int look_at_l1(struct rep *r, const struct rep_snapshot *s, struct separation *sep, struct qd_err *err)
+{
+	if (s->l1_off == sep->off && s->l1_entries == sep->nentries)
+		return 0;
+	sep->off = s->l1_off;
+	sep->nentries = s->l1_entries;
+	return rep_looks_like_l1(r, s->l1_off, s->l1_entries, &sep->used, err);
+}
+
+/*
+ * Its own table may be there still, with nobody to name it.  But which of two snapshots
+ * it would belong to is not known: they go on reading the same.
+ */
+static int find_own_l1(struct rep *r, const struct rep_snapshot *s, struct separation *sep, uint64_t *ret_off,
+		       struct qd_err *err)
+{
+	int rc;
+
+	*ret_off = 0;
+	if (s->l1_entries == sep->none_of)
+		return 0;
+	rc = rep_search_l1(r, 0, s->l1_entries, ret_off, err);
+	if (*ret_off == 0)
+		sep->none_of = s->l1_entries;
+	return rc;
+}
+
+static int separate_one(struct rep *r, uint32_t i, struct separation *sep, struct qd_err *err)
+{
+	struct rep_snapshot *s = &r->snaps[i];
+	struct qd_finding f = {
+		.type = QD_F_OVERLAP, .nitems = 1,
+		.place = { QD_AT_L1, i + 1, 0, QD_NOWHERE, s->l1_off },
+	};
+	bool foreign = is_foreign(r, i);
+	uint64_t off = 0;
+	int rc = look_at_l1(r, s, sep, err);
+
+	if (rc)
+		return rc;
+	if (sep->used == 0 && s->l1_entries)
+		return rep_find_snapshot_l1(r, &f, i, err);
+	if (!foreign && !is_taken(r, i))
+		return 0;
+	if (foreign)
+		rc = find_own_l1(r, s, sep, &off, err);
+	if (rc)
+		return rc;
+	rep_plan(r, off ? QD_REPAIR_FOUND : QD_REPAIR_COPY, &f);
+	return off ? switch_l1(r, s, off, s->l1_entries, err) : move_l1(r, s, s->l1_entries, err);
+}
+
 int rep_separate_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
-	uint64_t used, off = 0;
-	bool foreign;
+	struct separation sep = { .off = QD_NOWHERE };
+	uint64_t before = r->nplanned;
 	int rc = 0;
 
-	for (uint32_t i = 0; i < r->nsnaps; i++) {
-		const struct rep_snapshot *s = &r->snaps[i];
-
-		rc = rep_looks_like_l1(r, s->l1_off, s->l1_entries, &used, err);
-		if (rc)
-			return rc;
-		if (used == 0 && s->l1_entries)
-			return rep_find_snapshot_l1(r, f, i, err);
-		foreign = is_foreign(r, i);
-		if (!foreign && !is_taken(r, i))
-			continue;
-		/*
-		 * Its own table may be there still, with nobody to name it.  But which of two
-		 * snapshots it would belong to is not known: they go on reading the same.
-		 */
-		if (foreign)
-			rc = rep_search_l1(r, 0, s->l1_entries, &off, err);
-		if (rc)
-			return rc;
-		rep_plan(r, off ? QD_REPAIR_FOUND : QD_REPAIR_COPY, f);
-		return off ? qd_plan_put64(r->plan, s->entry_off, off, QD_PLAN_SWITCH, err) :
-			     move_snapshot_l1(r, s, err);
-	}
-	rep_rebuild(r, f);
-	return 0;
+	for (uint32_t i = 0; rc == 0 && i < r->nsnaps; i++)
+		rc = separate_one(r, i, &sep, err);
+	if (rc == 0 && r->nplanned == before)
+		rep_rebuild(r, f);
+	return rc;
 }
 
 /* ---- bitmaps ---- */

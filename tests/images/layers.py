@@ -14,6 +14,7 @@ a layer may be missing only if the report says that something was removed.  Prin
 actions of the report, each once, one per line.  Written from the qcow2 specification.
 """
 import json
+import os
 import struct
 import sys
 
@@ -33,6 +34,10 @@ class Image:
         self.cs = 1 << self.bits
         self.ext = self.version >= 3 and struct.unpack_from(">Q", d, 72)[0] & 16
         self.step = 16 if self.ext else 8
+        self.outside = None
+        if self.version >= 3 and struct.unpack_from(">Q", d, 72)[0] & 4:
+            with open(os.path.join(os.path.dirname(path), "base.data"), "rb") as f:
+                self.outside = f.read()
         self.per_table = self.cs // self.step
         self.layers = {"active": self.layer(l1_off, l1_entries)}
         for _ in range(count):
@@ -47,6 +52,8 @@ class Image:
     def layer(self, l1_off, entries):
         """guest cluster -> bytes, INVALID, or not there (zeros); None: no such table"""
         clusters = {}
+        if entries == 0 and l1_off % self.cs == 0:
+            return clusters
         if l1_off % self.cs or l1_off == 0 or entries > 1 << 20 or l1_off + entries * 8 > len(self.data):
             return None
         for i, entry in enumerate(struct.unpack_from(f">{entries}Q", self.data, l1_off)):
@@ -64,11 +71,11 @@ class Image:
             entry = words[k * self.step // 8]
             bitmap = words[k * 2 + 1] if self.ext else 0
             if entry or bitmap:
-                value = self.cluster(entry, bitmap)
+                value = self.cluster(entry, bitmap, (first + k) * self.cs)
                 if value is not None:
                     clusters[first + k] = value
 
-    def cluster(self, entry, bitmap):
+    def cluster(self, entry, bitmap, guest):
         if entry >> 62 & 1:
             shift = 62 - (self.bits - 8)
             off = entry & ((1 << shift) - 1)
@@ -77,6 +84,11 @@ class Image:
                 return INVALID
             return self.data[off:off + n].ljust(n, b"\0")
         off = entry & OFFSET
+        if self.outside is not None:
+            if entry & 0x3F000000000001FE or (off != guest and entry & ~1):
+                return INVALID
+            data = self.outside[off:off + self.cs].ljust(self.cs, b"\0")
+            return data if entry & ~1 and not entry & 1 and data.strip(b"\0") else None
         if off % self.cs or off >= len(self.data) or entry & 0x3F000000000001FE or bitmap >> 32 & bitmap:
             return INVALID
         if (off == 0 and bitmap & 0xFFFFFFFF) or (entry & 1 and (self.ext or self.version < 3)):
