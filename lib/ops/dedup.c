@@ -115,7 +115,7 @@ static int look_at(struct dedup *d, struct qd_err *err)
 	d->digest = qd_digest_find(d->opts->hash ? d->opts->hash : QD_DIGEST_DEFAULT);
 	if (!d->digest)
 		return qd_err_set(err, QD_E_INVALID, "hash '%s' is not known", d->opts->hash);
-	return 0;
+	return dedup_index_open(d, err);
 }
 
 static int take_sizes(struct dedup *d, unsigned when, struct qd_err *err)
@@ -199,6 +199,13 @@ static int carry_out(struct dedup *d, struct qd_err *err)
 			return rc;
 	}
 	d->result->stage = QD_DEDUP_WRITING;
+	if (dedup_index_needed(d)) {
+		rc = dedup_index_write(d, err);		/* D4 */
+		if (rc == 0)
+			rc = open_image(d, err);
+		if (rc)
+			return rc;
+	}
 	rc = apply(d, err);
 	if (rc == 0 && d->result->interrupted)
 		rc = qd_err_set(err, QD_E_CANCELLED, "interrupted: the image is in order, and running it again "
@@ -219,7 +226,7 @@ static int run(struct dedup *d, struct qd_err *err)
 		rc = dedup_plan(d, err);
 	if (rc)
 		return rc;
-	d->result->changed = d->nmoves != 0 || d->img->header.version < 3;
+	d->result->changed = d->nmoves || d->img->header.version < 3 || dedup_index_needed(d);
 	if (d->result->changed && !d->opts->dry_run)
 		rc = carry_out(d, err);
 	return rc ? rc : take_sizes(d, 1, err);
@@ -234,6 +241,7 @@ int qd_dedup_io(struct qd_io *io, const struct qd_dedup_opts *opts, struct qd_pr
 	*ret_result = (struct qd_dedup_result){ .stage = QD_DEDUP_READING };
 	d.memory = opts->memory ? opts->memory : qd_default_memory();
 	rc = run(&d, err);
+	dedup_index_close(&d);
 	dedup_plan_free(&d);
 	qd_image_detach(d.img);
 	return rc ? qd_err_file(err, rc, io->name) : 0;

@@ -29,6 +29,7 @@ struct dedup_keeper {
 	uint32_t counted;	/* its refcount when plain, as planned: references, places and pins */
 	bool pinned;		/* as planned */
 	bool in_active;
+	bool partial;		/* extended L2: some subclusters are not there */
 };
 
 struct dedup {
@@ -54,6 +55,7 @@ struct dedup {
 	struct qd_codec *codec;
 	uint8_t *stream;
 	uint8_t *scratch;			/* a cluster to compare with */
+	uint8_t *own;				/* a cluster that was known and is read after all */
 	uint64_t pins_before;			/* slots of the pin in use */
 
 	/* the stored table */
@@ -61,6 +63,10 @@ struct dedup {
 	struct qd_table_maker *maker;		/* of the new one; NULL: none is wanted */
 	uint64_t container_first, container_end;	/* bytes of the file that the old one takes */
 	bool container_unknown;			/* there may be one, nobody knows where */
+	bool use_table;				/* the old one's records are believed */
+	uint64_t cursor;			/* of its records */
+	uint64_t nunknown;			/* clusters that had to be read because it does not know them */
+	uint8_t zeros[QD_DIGEST_MAX];		/* the digest of a cluster of zeros */
 };
 
 /* dedup_plan.c */
@@ -78,5 +84,19 @@ int dedup_give_up(struct dedup *d, const struct qd_surveyed *c, struct qd_err *e
 /* dedup_upgrade.c.  Asks whether it can be done, writing nothing; does it (open the image again). */
 int dedup_check_upgrade(const struct dedup *d, struct qd_err *err);
 int dedup_upgrade(struct dedup *d, struct qd_err *err);
+
+/*
+ * dedup_index.c, in this order: looks at what there is and chooses the digest; sets up
+ * what the plan needs; the survey's question; a record of a cluster that stays; is
+ * there anything to write; writes (open the image again).
+ */
+int dedup_index_open(struct dedup *d, struct qd_err *err);
+int dedup_index_begin(struct dedup *d, struct qd_err *err);
+bool dedup_index_knows(void *ctx, struct qd_survey_content *x);
+int dedup_record(struct dedup *d, const struct dedup_keeper *k, const uint8_t *digest, bool full,
+		 struct qd_err *err);
+bool dedup_index_needed(const struct dedup *d);
+int dedup_index_write(struct dedup *d, struct qd_err *err);
+void dedup_index_close(struct dedup *d);
 
 #endif

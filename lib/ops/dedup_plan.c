@@ -39,24 +39,31 @@ static uint64_t bitmap_of(const struct dedup *d, uint64_t entry, uint64_t bitmap
 	return d->geom->extended_l2 && !qd_l2_is_compressed(entry) ? bitmap : ALL_ALLOCATED;
 }
 
-static int read_plain(struct dedup *d, const struct dedup_keeper *k, struct qd_err *err)
+static int read_plain(struct dedup *d, uint64_t entry, uint64_t bitmap, uint8_t *buf, struct qd_err *err)
 {
 	size_t nbytes = (size_t)1 << d->geom->subcluster_bits;
-	int rc = qd_io_read_padded(d->io, d->scratch, (size_t)d->geom->cluster_size, k->entry, err);
+	int rc = qd_io_read_padded(d->io, buf, (size_t)d->geom->cluster_size, entry, err);
 
 	for (unsigned i = 0; rc == 0 && d->geom->extended_l2 && i < 32; i++)
-		if (!(k->bitmap >> i & 1))
-			memset(d->scratch + i * nbytes, 0, nbytes);
+		if (!(bitmap >> i & 1))
+			memset(buf + i * nbytes, 0, nbytes);
 	return rc;
 }
 
-static int read_compressed(struct dedup *d, const struct dedup_keeper *k, struct qd_err *err)
+static int read_compressed(struct dedup *d, uint64_t entry, uint8_t *buf, struct qd_err *err)
 {
-	struct qd_compressed s = qd_l2_compressed(d->geom, k->entry);
+	struct qd_compressed s = qd_l2_compressed(d->geom, entry);
 	size_t nread;
 	int rc = qd_io_read_upto(d->io, d->stream, (size_t)s.nbytes, s.host_off, &nread, err);
 
-	return rc ? rc : qd_codec_decompress(d->codec, d->stream, nread, d->scratch, err);
+	return rc ? rc : qd_codec_decompress(d->codec, d->stream, nread, buf, err);
+}
+
+static int read_cluster(struct dedup *d, uint64_t entry, uint64_t bitmap, uint8_t *buf, struct qd_err *err)
+{
+	d->result->read_nbytes += d->geom->cluster_size;
+	return qd_l2_is_compressed(entry) ? read_compressed(d, entry, buf, err) :
+					    read_plain(d, entry, bitmap, buf, err);
 }
 
 static int same_digest(struct dedup *d, const struct qd_survey_content *x, uint64_t number, bool *ret_same,
@@ -74,15 +81,15 @@ static int same_bytes(struct dedup *d, const struct batch *b, const struct qd_su
 		      const struct dedup_keeper *k, uint64_t number, bool *ret_same, struct qd_err *err)
 {
 	size_t size = (size_t)d->geom->cluster_size;
-	int rc;
+	const uint8_t *data = number >= b->v[0].number ? b->v[number - b->v[0].number].data : NULL;
+	int rc = 0;
 
-	if (number >= b->v[0].number) {
-		*ret_same = memcmp(b->v[number - b->v[0].number].data, x->data, size) == 0;
-		return 0;
+	if (!data) {
+		rc = read_cluster(d, k->entry, k->bitmap, d->scratch, err);
+		data = d->scratch;
 	}
-	rc = qd_l2_is_compressed(k->entry) ? read_compressed(d, k, err) : read_plain(d, k, err);
 	if (rc == 0)
-		*ret_same = memcmp(d->scratch, x->data, size) == 0;
+		*ret_same = memcmp(data, x->data, size) == 0;
 	return rc;
 }
 
@@ -107,23 +114,6 @@ static struct qd_fingerprint print_of(const struct dedup *d, const struct qd_sur
 					qd_get_be64(x->digest + 8) };
 }
 
-static int record(struct dedup *d, const struct dedup_keeper *k, const uint8_t *digest, bool full,
-		  struct qd_err *err)
-{
-	struct qd_record r = { .entry = k->entry, .guest = k->guest };
-
-	if (!d->maker)
-		return 0;
-	if (full)
-		r.flags |= QD_RECORD_FULL;
-	if (bitmap_of(d, k->entry, k->bitmap) != ALL_ALLOCATED)
-		r.flags |= QD_RECORD_PARTIAL;
-	if (!k->in_active)
-		r.flags |= QD_RECORD_SNAPSHOT;
-	memcpy(r.hash, digest, d->digest->nbytes);
-	return qd_table_maker_add(d->maker, &r, err);
-}
-
 /* Pins a cluster that stays as it is and has nobody merged into it. */
 static int pin_alone(struct dedup *d, struct dedup_keeper *k, struct qd_err *err)
 {
@@ -146,6 +136,7 @@ static int keep(struct dedup *d, const struct qd_survey_content *x, bool replace
 		.entry = c->entry, .bitmap = bitmap_of(d, c->entry, c->bitmap), .guest = c->guest,
 		.references = c->references, .pinned = c->pins != 0, .in_active = c->in_active,
 		.counted = (uint32_t)qd_min_u64(counted, UINT32_MAX),
+		.partial = bitmap_of(d, c->entry, c->bitmap) != ALL_ALLOCATED,
 	};
 	int rc = 0;
 
@@ -159,7 +150,7 @@ static int keep(struct dedup *d, const struct qd_survey_content *x, bool replace
 	if (rc == 0 && d->digests)
 		rc = qd_records_put(d->digests, x->number, x->digest, err);
 	if (rc == 0)
-		rc = record(d, &k, x->digest, false, err);
+		rc = dedup_record(d, &k, x->digest, false, err);
 	if (rc || x->number > QD_INDEX_VALUE_MAX)
 		return rc;
 	return replaces ? qd_index_replace(d->index, print_of(d, x), old, x->number, err) :
@@ -187,7 +178,7 @@ static int merge(struct dedup *d, const struct qd_survey_content *x, uint64_t nu
 	if (rc)
 		return rc;
 	if (*ret_full)
-		return record(d, k, x->digest, true, err);
+		return dedup_record(d, k, x->digest, true, err);
 	m.pin = !k->pinned && !d->opts->no_pin;
 	d->result->pinned += m.pin;
 	d->result->freed++;
@@ -196,7 +187,7 @@ static int merge(struct dedup *d, const struct qd_survey_content *x, uint64_t nu
 	return rc ? rc : give_up(d, &x->c, &m, err);
 }
 
-static int decide_data(struct dedup *d, const struct batch *b, const struct qd_survey_content *x, struct qd_err *err)
+static int decide_data(struct dedup *d, const struct batch *b, struct qd_survey_content *x, struct qd_err *err)
 {
 	uint64_t values[QD_INDEX_CANDIDATES];
 	struct dedup_keeper k;
@@ -204,6 +195,10 @@ static int decide_data(struct dedup *d, const struct batch *b, const struct qd_s
 	unsigned n;
 	int rc = qd_index_find(d->index, print_of(d, x), values, &n, err);
 
+	if (rc == 0 && n && !x->data && !d->digests) {
+		x->data = d->own;
+		rc = read_cluster(d, x->c.entry, x->c.bitmap, d->own, err);
+	}
 	for (unsigned i = 0; rc == 0 && i < n; i++) {
 		rc = qd_records_get(d->keepers, values[i], &k, err);
 		if (rc == 0)
@@ -231,25 +226,38 @@ static int decide_unread(struct dedup *d, const struct qd_surveyed *c, struct qd
 	return give_up(d, c, &m, err);
 }
 
-static int decide(struct dedup *d, const struct batch *b, const struct qd_survey_content *x, struct qd_err *err)
+static int decide(struct dedup *d, const struct batch *b, struct qd_survey_content *x, struct qd_err *err)
 {
 	struct qd_move m = { .to = 0 };
+	int rc;
 
 	d->pins_before += x->c.pins;
 	if (!x->c.references)
 		return decide_unread(d, &x->c, err);
 	d->result->scanned++;
 	d->result->references += x->c.references;
-	if (!x->data || x->broken || x->c.mixed) {
+	if ((!x->data && !x->known) || x->broken || x->c.mixed) {
 		d->nunreadable++;
 		d->result->remaining++;
 		return 0;
 	}
-	d->result->read_nbytes += d->geom->cluster_size;
-	if (!x->zero)
-		return decide_data(d, b, x, err);
+	if (x->data)
+		d->result->read_nbytes += d->geom->cluster_size;
+	if (!x->zero) {
+		rc = decide_data(d, b, x, err);
+		if (x->known)
+			x->data = NULL;		/* it was in d->own */
+		return rc;
+	}
 	d->result->zero_freed++;
 	return give_up(d, &x->c, &m, err);
+}
+
+static bool is_readable(void *ctx, const struct qd_surveyed *c, uint64_t number)
+{
+	(void)ctx;
+	(void)number;
+	return !c->mixed;
 }
 
 static int commit(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
@@ -286,14 +294,15 @@ static int init(struct dedup *d, struct qd_err *err)
 		rc = qd_codec_new(d->img->header.compression_type, size, 0, &d->codec, err);
 	d->stream = malloc(2 * size);
 	d->scratch = malloc(size);
-	if (rc == 0 && (!d->stream || !d->scratch))
+	d->own = malloc(size);
+	if (rc == 0 && (!d->stream || !d->scratch || !d->own))
 		rc = qd_err_nomem(err, "a cluster");
-	return rc;
+	return rc ? rc : dedup_index_begin(d, err);
 }
 
 int dedup_plan(struct dedup *d, struct qd_err *err)
 {
-	static const struct qd_survey_ops ops = { .commit = commit };
+	static const struct qd_survey_ops ops = { .want = is_readable, .know = dedup_index_knows, .commit = commit };
 	struct qd_survey_opts so = { .digest = d->digest, .threads = d->opts->threads,
 				     .memory = d->memory / 4, .progress = d->progress };
 	uint64_t bad = 0;
@@ -320,4 +329,5 @@ void dedup_plan_free(struct dedup *d)
 	qd_codec_free(d->codec);
 	free(d->stream);
 	free(d->scratch);
+	free(d->own);
 }

@@ -42,11 +42,12 @@ struct job {
 
 /* ---- next ---- */
 
-static bool is_wanted(const struct walk *w, const struct qd_surveyed *c, uint64_t number)
+static bool is_to_be_read(const struct walk *w, struct qd_survey_content *x)
 {
-	if (!c->references)
+	if (!x->c.references || (w->ops->want && !w->ops->want(w->ctx, &x->c, x->number)))
 		return false;
-	return !w->ops->want || w->ops->want(w->ctx, c, number);
+	x->known = w->ops->know && w->ops->know(w->ctx, x);
+	return !x->known;
 }
 
 static int next(void *ctx, void *job, struct qd_err *err)
@@ -62,8 +63,8 @@ static int next(void *ctx, void *job, struct qd_err *err)
 
 		x->c = w->list.v[w->next];
 		x->number = w->first_number + w->next++;
-		x->zero = x->broken = false;
-		x->data = is_wanted(w, &x->c, x->number) ? j->buf + j->nread++ * size : NULL;
+		x->known = x->zero = x->broken = false;
+		x->data = is_to_be_read(w, x) ? j->buf + j->nread++ * size : NULL;
 	}
 	return j->n > 0;
 }

@@ -41,6 +41,7 @@ struct qd_survey_content {
 	struct qd_surveyed c;
 	uint64_t number;	/* of the cluster, from 0, in host order */
 	uint8_t *data;		/* cluster_size bytes, valid during commit; NULL: not wanted */
+	bool known;		/* not read: the digest is what `know` said */
 	bool zero;		/* data is all zeros */
 	bool broken;		/* a compressed stream that yields no cluster; nothing else holds */
 	uint8_t digest[QD_DIGEST_MAX];
@@ -56,6 +57,8 @@ struct qd_survey_opts {
 struct qd_survey_ops {
 	/* Is it to be read?  Asked in order, one at a time.  NULL: every one with references. */
 	bool (*want)(void *ctx, const struct qd_surveyed *c, uint64_t number);
+	/* Is the digest of one that would be read known already (and now in x)?  In order.  NULL: never. */
+	bool (*know)(void *ctx, struct qd_survey_content *x);
 	/* A batch, in order, one at a time; those not wanted are in it, too.  Other than 0 ends the walk. */
 	int (*commit)(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err);
 };
