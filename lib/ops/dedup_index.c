@@ -126,7 +126,7 @@ bool dedup_index_needed(const struct dedup *d)
 		return d->nmoves && c->state != QD_CONTAINER_ABSENT;	/* to be dropped */
 	return d->nmoves || d->nunknown || !d->use_table || c->state != QD_CONTAINER_VALID ||
 	       c->external != (d->opts->index_path != NULL) ||
-	       qd_table_nrecords(c->table) != qd_table_maker_records(d->maker);
+	       qd_table_nrecords(c->table) != d->nrecords;
 }
 
 int dedup_index_write(struct dedup *d, struct qd_err *err)

@@ -65,6 +65,7 @@ struct dedup {
 	bool container_unknown;			/* there may be one, nobody knows where */
 	bool use_table;				/* the old one's records are believed */
 	uint64_t cursor;			/* of its records */
+	uint64_t nrecords;			/* of the new one: keepers */
 	uint64_t nunknown;			/* clusters that had to be read because it does not know them */
 	uint8_t zeros[QD_DIGEST_MAX];		/* the digest of a cluster of zeros */
 };
