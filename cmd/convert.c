@@ -46,7 +46,7 @@ static const struct poptOption dedup_options[] = {
 	  "no pin snapshot: for images that are never written again", NULL },
 	{ "no-index", '\0', POPT_ARG_NONE, NULL, OPT_NO_INDEX, "do not store the hash table", NULL },
 	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX,
-	  "store the hash table in this file (not available yet)", "FILE" },
+	  "store the hash table in this file, not in the image", "FILE" },
 	{ "hash", '\0', POPT_ARG_STRING, NULL, OPT_HASH,
 	  "xxh128 (default), sha256, sha512-256, sha3-256, blake2b", "ALG" },
 	{ "trust-hash", '\0', POPT_ARG_NONE, NULL, OPT_TRUST_HASH,
@@ -125,10 +125,11 @@ static int handle(void *ctx, int val, const char *text, struct qd_err *err)
 		c->no_pin = true;
 		return 0;
 	case OPT_NO_INDEX:
+		c->no_index = true;
 		return 0;
 	case OPT_INDEX:
-		return qd_err_set(err, QD_E_UNSUPPORTED,
-				  "a hash table beside the image is not available in this version");
+		c->index_path = text;
+		return 0;
 	case OPT_HASH:
 		c->hash = text;
 		return 0;

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "cmd.h"
+#include "index.h"
 #include "ops/info.h"
 
 enum { OPT_BACKING_CHAIN = 256 };
@@ -212,7 +213,8 @@ static json_t *info_json(const struct qd_info *info)
 		good = output_set_u64(root, "cluster-size", info->cluster_size) && set_specific(root, info) &&
 		       set_backing(root, info) && (!info->encrypted || set_bool(root, "encrypted", true)) &&
 		       (!info->nsnapshots || set_snapshots(root, info)) &&
-		       (!info->has_shared_clusters || output_set_u64(root, "shared-clusters", info->shared_clusters));
+		       (!info->has_shared_clusters || output_set_u64(root, "shared-clusters", info->shared_clusters)) &&
+		       output_set(root, "index", index_json(&info->index));
 	if (good)
 		return root;
 	json_decref(root);
@@ -333,6 +335,7 @@ static void print_human(const struct qd_info *info)
 		return;
 	put_state(info);
 	put_layout(info);
+	index_put(&info->index);
 	put_names(info);
 	put_snapshots(info);
 	put_bitmaps(info);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cmd.h"
+#include "index.h"
 #include "ops/stats.h"
 
 #define BAR_WIDTH 40
@@ -124,6 +125,8 @@ static json_t *stats_json(const char *path, const struct qd_stats *s)
 		good = output_set_u64(root, "cluster-size", s->cluster_size) &&
 		       output_set_u64(root, "refcount-bits", s->refcount_bits) &&
 		       output_set_u64(root, "snapshots", s->snapshots) && set_guest(root, s) && set_counts(root, s) &&
+		       output_set(root, "index", index_json(&s->index)) &&
+		       output_set(root, "journal", journal_json(&s->index)) &&
 		       set_bool(root, "dirty", s->dirty) && set_bool(root, "lazy-refcounts", s->lazy_refcounts);
 	if (good)
 		return root;
@@ -248,6 +251,8 @@ static void print_human(const char *path, const struct qd_stats *s)
 	put_size("cluster size:", s->cluster_size);
 	printf("%-18s %u bits%s\n", "refcounts:", s->refcount_bits, s->lazy_refcounts ? ", lazy" : "");
 	printf("%-18s %u%s\n", "snapshots:", s->snapshots, s->pin ? " (one is the pin)" : "");
+	index_put(&s->index);
+	journal_put(&s->index);
 	put_state(s);
 	put_guest(s);
 	put_file(s);

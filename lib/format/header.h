@@ -44,6 +44,9 @@
 /* Autoclear feature bits. */
 #define QD_AUTOCLEAR_BITMAPS (1ull << 0)
 #define QD_AUTOCLEAR_DATA_FILE_RAW (1ull << 1)
+#define QD_AUTOCLEAR_INDEX_BIT 48u		/* ours: nobody but qdedup wrote since the index was right */
+#define QD_AUTOCLEAR_INDEX (1ull << QD_AUTOCLEAR_INDEX_BIT)
+#define QD_AUTOCLEAR_INDEX_NAME "qdedup index"
 
 enum qd_crypt { QD_CRYPT_NONE = 0, QD_CRYPT_AES = 1, QD_CRYPT_LUKS = 2 };
 enum qd_compression { QD_COMPRESSION_ZLIB = 0, QD_COMPRESSION_ZSTD = 1 };
@@ -153,8 +156,11 @@ struct qd_feature_name {
 /* Row number `index` of a feature name table extension; false when there is no such row. */
 bool qd_feature_name_get(const struct qd_header_ext *ext, size_t index, struct qd_feature_name *ret_name);
 
-/* Writes the table of the features that stock QEMU names into buf; returns its bytes (<= buf_size). */
-size_t qd_feature_names_encode(uint8_t *buf, size_t buf_size);
+/*
+ * Writes the table of the features that stock QEMU names into buf, and those of ours that
+ * are set in `autoclear`; returns its bytes (<= buf_size).
+ */
+size_t qd_feature_names_encode(uint64_t autoclear, uint8_t *buf, size_t buf_size);
 
 /*
  * Geometry: the numbers that follow from the header and that everything which maps,

@@ -79,7 +79,7 @@ bool qd_feature_name_get(const struct qd_header_ext *ext, size_t index, struct q
 	return true;
 }
 
-size_t qd_feature_names_encode(uint8_t *buf, size_t buf_size)
+size_t qd_feature_names_encode(uint64_t autoclear, uint8_t *buf, size_t buf_size)
 {
 	static const struct qd_feature_name names[] = {
 		{ QD_FEATURE_INCOMPATIBLE, 0, "dirty bit" },
@@ -90,10 +90,13 @@ size_t qd_feature_names_encode(uint8_t *buf, size_t buf_size)
 		{ QD_FEATURE_COMPATIBLE, 0, "lazy refcounts" },
 		{ QD_FEATURE_AUTOCLEAR, 0, "bitmaps" },
 		{ QD_FEATURE_AUTOCLEAR, 1, "raw external data" },
+		{ QD_FEATURE_AUTOCLEAR, QD_AUTOCLEAR_INDEX_BIT, QD_AUTOCLEAR_INDEX_NAME },
 	};
-	size_t pos = 0;
+	size_t pos = 0, count = sizeof(names) / sizeof(names[0]);
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+	if (!(autoclear & QD_AUTOCLEAR_INDEX))
+		count--;
+	for (size_t i = 0; i < count; i++) {
 		if (buf_size - pos < QD_FEATURE_ROW)
 			break;
 		buf[pos] = names[i].kind;

@@ -35,11 +35,6 @@
 #include "format/fields.h"
 #include "format/header.h"
 
-/* Autoclear feature: nobody but qdedup wrote since. */
-#define QD_AUTOCLEAR_INDEX (1ull << 48)
-#define QD_AUTOCLEAR_INDEX_BIT 48u
-#define QD_AUTOCLEAR_INDEX_NAME "qdedup index"
-
 #define QD_TABLE_VERSION 1u
 #define QD_TABLE_EXT_SIZE 112u		/* bytes of the extension's data */
 #define QD_TABLE_DIR_HEADER 48u

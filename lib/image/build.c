@@ -18,8 +18,7 @@
 #include "format/entry.h"
 #include "space/refcount.h"
 
-#define ALL_ALLOCATED 0x00000000ffffffffull	/* subcluster bitmaps of extended L2 */
-#define ALL_ZERO 0xffffffff00000000ull
+#define ALL_ZERO 0xffffffff00000000ull	/* subcluster bitmap of extended L2 */
 
 static uint64_t width_max(uint32_t refcount_order)
 {
@@ -167,6 +166,19 @@ int qd_build_add_raw(struct qd_build *b, uint64_t nclusters, uint64_t *ret_host_
 	return qd_build_alloc(b, nclusters, ret_host_off, err);
 }
 
+int qd_build_add_pinned(struct qd_build *b, uint64_t nclusters, uint64_t *ret_host_off, struct qd_err *err)
+{
+	int r;
+
+	assert(b->opts.pin && !b->npinned && nclusters);
+	r = qd_build_alloc(b, nclusters, ret_host_off, err);
+	if (r)
+		return r;
+	b->first_pinned = *ret_host_off >> b->geom.cluster_bits;
+	b->npinned = nclusters;
+	return 0;
+}
+
 /* Makes sure that guest_cluster's L2 table is the open one. */
 static int open_table(struct qd_build *b, uint64_t guest_cluster, struct qd_err *err)
 {
@@ -203,7 +215,7 @@ static int add_plain(struct qd_build *b, uint64_t guest_cluster, uint64_t bitmap
 
 int qd_build_add_data(struct qd_build *b, uint64_t guest_cluster, uint64_t *ret_host_off, struct qd_err *err)
 {
-	return add_plain(b, guest_cluster, ALL_ALLOCATED, ret_host_off, err);
+	return add_plain(b, guest_cluster, QD_BUILD_ALL_ALLOCATED, ret_host_off, err);
 }
 
 int qd_build_add_place(struct qd_build *b, uint64_t guest_cluster, uint64_t *ret_host_off, struct qd_err *err)
@@ -352,9 +364,27 @@ int qd_build_share(struct qd_build *b, uint64_t guest_cluster, uint64_t owner, b
 		qd_l2store_owe(&b->l2, owner);
 		b->stats.shared_clusters++;
 	}
-	qd_l2store_set(&b->l2, guest_cluster, entry & ~QD_COPIED, qd_l2_is_compressed(entry) ? 0 : ALL_ALLOCATED);
+	qd_l2store_set(&b->l2, guest_cluster, entry & ~QD_COPIED, qd_l2_is_compressed(entry) ? 0 : QD_BUILD_ALL_ALLOCATED);
 	b->stats.references++;
 	return 0;
+}
+
+bool qd_build_is_full(const struct qd_build *b, uint64_t owner)
+{
+	return qd_tally_get(&b->shares, owner) + 1 >= b->opts.max_share;
+}
+
+bool qd_build_has_header_room(const struct qd_build *b, size_t ext_nbytes)
+{
+	uint64_t need = b->header.header_length + 8 + qd_align_up(ext_nbytes, 8) + 8;
+
+	if (b->backing_name)
+		need += strlen(b->backing_name);
+	if (b->backing_format)
+		need += 8 + qd_align_up(strlen(b->backing_format), 8);
+	for (unsigned i = 0; i < b->nexts; i++)
+		need += 8 + qd_align_up(b->exts[i].nbytes, 8);
+	return need + (8 + QD_BITMAP_EXT_SIZE) <= b->geom.cluster_size;
 }
 
 int qd_build_entry(struct qd_build *b, uint64_t guest_cluster, uint64_t *ret_entry, struct qd_err *err)

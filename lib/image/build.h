@@ -41,7 +41,7 @@ struct qd_build_opts {
 	const char *backing_format;
 	const char *data_file_name;	/* NULL: none; else data clusters live there, at their guest offset */
 	bool data_file_raw;
-	bool pin;			/* reference shared clusters from a snapshot named qdedup */
+	bool pin;			/* reference shared and pinned clusters from a snapshot named qdedup */
 	uint64_t max_share;		/* references a cluster may have; 0: the default for refcount_order */
 	uint64_t memory;		/* bytes of L2 tables to hold at most */
 };
@@ -83,13 +83,26 @@ int qd_build_add_zero(struct qd_build *b, uint64_t guest_cluster, struct qd_err 
 int qd_build_share(struct qd_build *b, uint64_t guest_cluster, uint64_t owner, bool *ret_full,
 		   struct qd_err *err);
 
+/* True when what `owner` names has as many references as max_share allows. */
+bool qd_build_is_full(const struct qd_build *b, uint64_t owner);
+
 /* The entry of a guest cluster added before (without COPIED): to read its bytes back. */
 int qd_build_entry(struct qd_build *b, uint64_t guest_cluster, uint64_t *ret_entry, struct qd_err *err);
 
 /* Clusters for something else (bitmaps): contiguous; the caller writes them. */
 int qd_build_add_raw(struct qd_build *b, uint64_t nclusters, uint64_t *ret_host_off, struct qd_err *err);
 
-/* A header extension, copied (bitmaps): before qd_build_finish. */
+/*
+ * Clusters in a row (at least 1) that the pin references (so opts.pin is set), for what must
+ * survive in the image and belongs to no guest cluster; once.  The caller writes them.
+ */
+int qd_build_add_pinned(struct qd_build *b, uint64_t nclusters, uint64_t *ret_host_off, struct qd_err *err);
+#define QD_BUILD_PIN_ID 1u		/* snapshot ID of the pin */
+
+/* True when the first cluster has room for one more extension, that of bitmaps aside. */
+bool qd_build_has_header_room(const struct qd_build *b, size_t ext_nbytes);
+
+/* A header extension, copied (bitmaps, index; the index's comes first in the file): before qd_build_finish. */
 int qd_build_add_ext(struct qd_build *b, uint32_t type, const void *data, size_t nbytes, struct qd_err *err);
 
 struct qd_build_stats {

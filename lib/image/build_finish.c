@@ -6,8 +6,8 @@
  *	refcount blocks | refcount table | and last the header, in cluster 0
  *
  * The pin is a snapshot whose guest clusters are simply numbered: number i is the i-th
- * shared cluster, in the order of its first guest cluster.  It exists only when something
- * is shared.
+ * shared cluster, in the order of its first guest cluster; behind them come the clusters
+ * of qd_build_add_pinned.  It exists only when there are such clusters.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@
 #include "space/refcount.h"
 
 #define WRITE_CHUNK (1u << 20)
-#define PIN_ID "1"
+#define PIN_ID "1"		/* QD_BUILD_PIN_ID */
 
 struct pin {
 	struct qd_build *b;
@@ -59,18 +59,32 @@ static int flush_pin_table(struct pin *pin, struct qd_err *err)
 	return 0;
 }
 
-static int on_owner(void *ctx, uint64_t entry, uint64_t bitmap, struct qd_err *err)
+static int add_slot(struct pin *pin, uint64_t entry, uint64_t bitmap, struct qd_err *err)
 {
-	struct pin *pin = ctx;
 	const struct qd_geom *g = &pin->b->geom;
 	uint8_t *p = pin->table + pin->used * g->l2_entry_size;
 
-	if (!pin->b->opts.pin)
-		return 0;
 	qd_put_be64(p, entry);
 	if (g->extended_l2)
 		qd_put_be64(p + 8, bitmap);
 	return ++pin->used == g->l2_entries ? flush_pin_table(pin, err) : 0;
+}
+
+static int on_owner(void *ctx, uint64_t entry, uint64_t bitmap, struct qd_err *err)
+{
+	struct pin *pin = ctx;
+
+	return pin->b->opts.pin ? add_slot(pin, entry, bitmap, err) : 0;
+}
+
+static int add_pinned(struct pin *pin, struct qd_err *err)
+{
+	const struct qd_build *b = pin->b;
+	int r = 0;
+
+	for (uint64_t i = 0; !r && i < b->npinned; i++)
+		r = add_slot(pin, (b->first_pinned + i) << b->geom.cluster_bits, QD_BUILD_ALL_ALLOCATED, err);
+	return r;
 }
 
 /* Completes the L2 tables and, on the way, fills the pin's. */
@@ -83,6 +97,8 @@ static int write_l2(struct qd_build *b, struct pin *pin, struct qd_err *err)
 	if (!pin->table)
 		return qd_err_nomem(err, "the pin");
 	r = qd_l2store_finish(&b->l2, &pass, err);
+	if (!r)
+		r = add_pinned(pin, err);
 	return r ? r : flush_pin_table(pin, err);
 }
 
@@ -218,18 +234,36 @@ static int append_text(uint8_t *buf, size_t end, size_t *pos, uint32_t type, con
 	return text ? qd_header_ext_append(buf, end, pos, type, text, strlen(text), err) : 0;
 }
 
+/* The extensions that the caller gave: the index's, or all others. */
+static int append_given(const struct qd_build *b, uint8_t *buf, size_t end, size_t *pos, bool index,
+			struct qd_err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; !r && i < b->nexts; i++)
+		if ((b->exts[i].type == QD_EXT_QDEDUP) == index)
+			r = qd_header_ext_append(buf, end, pos, b->exts[i].type, b->exts[i].data, b->exts[i].nbytes, err);
+	return r;
+}
+
+/*
+ * The index's comes first: it is changed in place later, by one write, which is atomic only
+ * within a sector.
+ */
 static int append_exts(const struct qd_build *b, uint8_t *buf, size_t end, size_t *pos, struct qd_err *err)
 {
 	uint8_t names[1024];
 	size_t nbytes;
-	int r = append_text(buf, end, pos, QD_EXT_BACKING_FORMAT, b->backing_format, err);
+	int r = append_given(b, buf, end, pos, true, err);
 
 	if (!r)
+		r = append_text(buf, end, pos, QD_EXT_BACKING_FORMAT, b->backing_format, err);
+	if (!r)
 		r = append_text(buf, end, pos, QD_EXT_DATA_FILE, b->data_file_name, err);
-	for (unsigned i = 0; !r && i < b->nexts; i++)
-		r = qd_header_ext_append(buf, end, pos, b->exts[i].type, b->exts[i].data, b->exts[i].nbytes, err);
+	if (!r)
+		r = append_given(b, buf, end, pos, false, err);
 	/* The feature names help people; a tiny first cluster may have no room for them. */
-	nbytes = qd_feature_names_encode(names, sizeof(names));
+	nbytes = qd_feature_names_encode(b->header.autoclear, names, sizeof(names));
 	if (!r && b->opts.version >= 3 && nbytes + 16 + QD_MAX_BACKING_NAME <= end - *pos)
 		r = qd_header_ext_append(buf, end, pos, QD_EXT_FEATURE_NAMES, names, nbytes, err);
 	return r ? r : qd_header_ext_append(buf, end, pos, QD_EXT_END, NULL, 0, err);

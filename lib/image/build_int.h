@@ -11,6 +11,7 @@
 #include "space/tally.h"
 
 #define QD_BUILD_GAPS 16u
+#define QD_BUILD_ALL_ALLOCATED 0x00000000ffffffffull	/* subcluster bitmap of extended L2 */
 
 struct qd_build_gap {		/* free bytes [off, end) at the end of a cluster of streams */
 	uint64_t off;
@@ -31,6 +32,8 @@ struct qd_build {
 	uint64_t next_cluster;		/* host cluster that is allocated next */
 	struct qd_build_gap tail;
 	struct qd_build_gap gaps[QD_BUILD_GAPS];
+	uint64_t first_pinned;		/* host clusters that the pin references besides shared ones */
+	uint64_t npinned;
 	struct qd_ext_copy *exts;
 	unsigned nexts;
 	struct qd_build_stats stats;

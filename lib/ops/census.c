@@ -14,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "format/entry.h"
+#include "format/table.h"
 #include "image/bitmaps.h"
 #include "image/tables.h"
 #include "space/refcount.h"
@@ -26,6 +27,8 @@ struct counting {
 	struct qd_census *c;
 	struct qd_streams *streams;
 	uint64_t nclusters;		/* of the file */
+	uint64_t index_off;		/* an embedded index: [off, end) bytes */
+	uint64_t index_end;
 	bool external;
 };
 
@@ -136,6 +139,8 @@ static int count_plain(struct counting *k, uint64_t entry, bool zero, uint64_t r
 	}
 	if (zero)
 		return off ? mark(k, off, 1, &k->c->preallocated, err) : 0;
+	if (!references && off >= k->index_off && off < k->index_end)
+		return mark_metadata(k, off, 1, err);
 	if (references)
 		r = qd_usage_add(k->c->usage, cluster, references, err);
 	if (!r && pinned)
@@ -316,6 +321,18 @@ static int mark_structures(struct counting *k, struct qd_err *err)
 	return r ? r : mark_bitmaps(k, err);
 }
 
+/* Where the extension says that the index lies, whether it holds or not. */
+static void find_index(struct counting *k)
+{
+	const struct qd_ext_copy *copy = qd_image_find_ext(k->img, QD_EXT_QDEDUP);
+	struct qd_table_ext ext;
+
+	if (!copy || qd_table_ext_decode(copy->data, copy->nbytes, &ext, NULL) || ext.flags & QD_TABLE_EXTERNAL)
+		return;
+	k->index_off = ext.container_off;
+	k->index_end = ext.container_off + ext.container_nbytes;
+}
+
 int qd_census_take(const struct qd_image *img, uint64_t memory, struct qd_census *ret_census,
 		   struct qd_err *err)
 {
@@ -333,6 +350,7 @@ int qd_census_take(const struct qd_image *img, uint64_t memory, struct qd_census
 	r = qd_usage_new(k.nclusters, memory, &ret_census->usage, err);
 	if (!r)
 		r = qd_streams_new(&img->geom, qd_min_u64(memory / 4, MAX_STREAM_MEMORY), &k.streams, err);
+	find_index(&k);
 	if (!r)
 		r = count_layers(&k, err);
 	if (!r)

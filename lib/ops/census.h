@@ -21,7 +21,7 @@ struct qd_census {
 	uint64_t mapped;		/* plain, preallocated or compressed: what fragmentation is a share of */
 	uint64_t fragmented;		/* not following the one before; every compressed one */
 
-	/* All layers; the pin counts only as `pinned`. */
+	/* All layers; the pin counts only as `pinned`, what it holds of the index as metadata. */
 	struct qd_usage_sum data;	/* host clusters of data; compressed ones: descriptors */
 	uint64_t data_nbytes;		/* that they take; streams in whole sectors */
 	uint64_t saved_nbytes;		/* what each reference after the first would take */

@@ -32,6 +32,8 @@ struct target {
 	struct qd_newfile *nf;		/* new file, or NULL */
 	struct qd_io *io;		/* owned unless it is nf's */
 	struct qd_newfile *data_nf;	/* external data file */
+	struct qd_newfile *index_nf;	/* hash table beside the image */
+	bool index_is_new;		/* there was no file of its name */
 };
 
 static bool is_raw(const struct qd_convert_opts *o)
@@ -48,7 +50,7 @@ static bool is_raw(const struct qd_convert_opts *o)
 static int check_raw(const struct qd_convert_opts *o, struct qd_err *err)
 {
 	const char *what = o->compress ? "-c" : o->bitmaps ? "--bitmaps" : o->layout.backing_file ? "-B" :
-			   qd_layout_is_default(&o->layout) ? NULL : "-o";
+			   o->index_path ? "--index" : qd_layout_is_default(&o->layout) ? NULL : "-o";
 
 	if (what)
 		return qd_err_set(err, QD_E_INVALID, "%s needs a qcow2 target, and the target is raw", what);
@@ -97,6 +99,9 @@ static int check_qcow2(const struct qd_convert_opts *o, struct qd_err *err)
 		return qd_err_set(err, QD_E_INVALID, "-c: clusters in an external data file cannot be compressed");
 	if (l->backing_file && (l->preallocation != QD_PREALLOC_OFF || (o->sparse_given && !o->sparse_size)))
 		return qd_err_set(err, QD_E_INVALID, "preallocation would hide the backing file");
+	if (o->index_path && (o->no_dedup || o->no_index))
+		return qd_err_set(err, QD_E_INVALID, "--index cannot be combined with %s",
+				  o->no_index ? "--no-index" : "--no-dedup: hashes are stored of what was deduplicated");
 	return o->no_dedup ? 0 : check_dedup(o, err);
 }
 
@@ -200,6 +205,30 @@ static int open_data_file(const struct qd_convert *c, struct target *t, struct q
 	}
 	free(path);
 	return r;
+}
+
+static int open_index_file(const struct qd_convert *c, struct target *t, struct qd_err *err)
+{
+	const char *path = c->opts->index_path, *what = NULL;
+	int r;
+
+	if (!path)
+		return 0;
+	t->index_is_new = !qd_path_exists(path);
+	if (c->src->disk && qd_disk_uses_path(c->src->disk, path))
+		what = "(part of) the source";
+	else if (c->src->backing && qd_disk_uses_path(c->src->backing, path))
+		what = "(part of) the backing file";
+	else if (qd_io_is_path(c->io, path) || qd_path_same(c->opts->target, path))
+		what = "the target itself";
+	if (!what) {
+		r = qd_newfile_open(path, c->opts->target_cache, &t->index_nf, err);
+		if (r || !t->nf || !qd_newfile_same(t->nf, t->index_nf))
+			return r;
+		what = "the target itself";
+	}
+	qd_err_set(err, QD_E_INVALID, "--index: the file is %s", what);
+	return qd_err_file(err, QD_E_INVALID, path);
 }
 
 /*
@@ -307,6 +336,8 @@ static int write_target(struct qd_convert *c, struct target *t, struct qd_err *e
 
 	if (t->data_nf)
 		c->data_io = qd_newfile_io(t->data_nf);
+	if (t->index_nf)
+		c->index_io = qd_newfile_io(t->index_nf);
 	if (is_raw(c->opts))
 		return qd_convert_to_raw(c, err);
 	r = qd_convert_to_qcow2(c, err);
@@ -317,15 +348,27 @@ static int write_target(struct qd_convert *c, struct target *t, struct qd_err *e
 	return r;
 }
 
-/* The data file gets its name first: an image must not name what is not there. */
+static int commit_file(struct qd_newfile **nf, struct qd_err *err)
+{
+	int r = *nf ? qd_newfile_commit(*nf, err) : 0;
+
+	*nf = NULL;
+	return r;
+}
+
+/*
+ * The data file gets its name first: an image must not name what is not there.  Then the
+ * index, which is taken back when the image cannot appear.
+ */
 static int publish(struct qd_convert *c, struct target *t, struct qd_err *err)
 {
-	int r = 0;
+	bool has_index = t->index_nf != NULL;
+	int r = commit_file(&t->data_nf, err);
 
-	if (t->data_nf) {
-		r = qd_newfile_commit(t->data_nf, err);
-		t->data_nf = NULL;
-	}
+	if (!r)
+		r = commit_file(&t->index_nf, err);
+	if (r)
+		has_index = false;
 	if (!r && t->nf) {
 		r = qd_newfile_commit(t->nf, err);
 		t->nf = NULL;
@@ -333,6 +376,8 @@ static int publish(struct qd_convert *c, struct target *t, struct qd_err *err)
 	} else if (!r && !c->io->is_stream) {
 		r = qd_io_flush(c->io, err);
 	}
+	if (r && has_index && t->index_is_new)
+		unlink(c->opts->index_path);
 	return r;
 }
 
@@ -342,6 +387,7 @@ static void close_target(struct target *t)
 		qd_io_close(t->io);
 	qd_newfile_abort(t->nf);
 	qd_newfile_abort(t->data_nf);
+	qd_newfile_abort(t->index_nf);
 }
 
 static int convert(struct qd_convert *c, struct qd_layout *l, struct qd_err *err)
@@ -360,6 +406,8 @@ static int convert(struct qd_convert *c, struct qd_layout *l, struct qd_err *err
 		r = prepare_in_place(c, l, err);
 	if (!r)
 		r = open_data_file(c, &t, err);
+	if (!r)
+		r = open_index_file(c, &t, err);
 	if (!r && !t.nf && !c->io->is_stream)
 		r = forget_old_image(c, err);
 	if (!r) {

@@ -32,6 +32,8 @@ struct qd_convert_opts {
 	bool no_dedup;
 	bool no_pin;
 	const char *hash;		/* name as in dedup/digest.h; NULL: xxh128 */
+	bool no_index;			/* store no hash table */
+	const char *index_path;		/* store it in this file; NULL: in the image */
 	bool trust_hash;		/* equal hash means equal content: no byte comparison */
 	uint64_t max_share;		/* 0: the default of the refcount width */
 	bool bitmaps;			/* copy persistent bitmaps */
@@ -48,6 +50,8 @@ struct qd_convert_result {
 	uint64_t data_clusters;		/* stored after deduplication */
 	uint64_t shared_clusters;	/* stored clusters with two references or more */
 	uint64_t file_size;		/* bytes of the target file */
+	uint64_t index_entries;		/* hashes stored */
+	uint64_t index_nbytes;		/* that they take; 0: no hash table */
 	uint32_t bitmaps_left;		/* persistent bitmaps of the source not copied */
 	uint32_t bitmaps_stale;		/* ... because somebody wrote the image without keeping them */
 };

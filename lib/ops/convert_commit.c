@@ -2,7 +2,7 @@
 /*
  * The commit stage: every decision, in guest order (C1 of convert_qcow2.h).
  */
-#include "ops/convert_qcow2.h"
+#include "ops/convert_index.h"
 
 static int equals_owner(const struct qd_cv_writer *w, struct qd_cv_job *j, const struct qd_cv_cluster *cl, uint64_t owner,
 			bool *ret_equal, struct qd_err *err)
@@ -59,8 +59,10 @@ static int store(struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_cv_clust
 	if (r)
 		return r;
 	if (cl->out_nbytes < size)
-		return qd_build_add_compressed(w->build, cl->guest, cl->out_nbytes, &cl->host_off, err);
-	return qd_build_add_data(w->build, cl->guest, &cl->host_off, err);
+		r = qd_build_add_compressed(w->build, cl->guest, cl->out_nbytes, &cl->host_off, err);
+	else
+		r = qd_build_add_data(w->build, cl->guest, &cl->host_off, err);
+	return r ? r : qd_cv_index_stored(w, j, cl, err);
 }
 
 static int store_new(struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_cv_cluster *cl, uint64_t old_owner, struct qd_err *err)
@@ -91,6 +93,8 @@ static int dedup(struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_cv_clust
 	if (owner == QD_CV_NO_OWNER)
 		return store_new(w, j, cl, QD_CV_NO_OWNER, err);
 	r = qd_build_share(w->build, cl->guest, owner, &full, err);
+	if (!r && (full || qd_build_is_full(w->build, owner)))
+		r = qd_cv_index_full(w, j, cl, owner, err);
 	return r || !full ? r : store_new(w, j, cl, owner, err);
 }
 

@@ -82,6 +82,7 @@ struct qd_convert {
 	struct qd_source *src;
 	struct qd_io *io;		/* the target */
 	struct qd_io *data_io;		/* the target's external data file, or NULL */
+	struct qd_io *index_io;		/* the file of its hash table, or NULL: embedded */
 	uint64_t memory;		/* bytes */
 	unsigned nthreads;
 	const struct qd_layout *layout;

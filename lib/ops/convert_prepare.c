@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "format/entry.h"
+#include "ops/convert_index.h"
 
 static void split_batch(const struct qd_cv_writer *w, struct qd_cv_job *j)
 {
@@ -165,6 +166,16 @@ static int pack_unknown(const struct qd_cv_writer *w, struct qd_cv_job *j, struc
 	return r;
 }
 
+static int hash_unknown(const struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; !r && i < j->nclusters; i++)
+		if (j->clusters[i].kind == QD_CV_DATA && !j->clusters[i].verified)
+			r = qd_cv_index_hash(w, j, &j->clusters[i], err);
+	return r;
+}
+
 int qd_cv_prepare(void *ctx, void *job, struct qd_err *err)
 {
 	struct qd_cv_writer *w = ctx;
@@ -182,6 +193,8 @@ int qd_cv_prepare(void *ctx, void *job, struct qd_err *err)
 		if (!r)
 			r = verify_candidates(w, j, err);
 	}
+	if (!r && w->table)
+		r = hash_unknown(w, j, err);
 	if (!r && w->c->opts->compress)
 		r = pack_unknown(w, j, err);
 	return r;

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/pipeline.h"
 #include "image/bitmaps.h"
+#include "ops/convert_index.h"
 
 #define MAX_VECTORS 64
 
@@ -105,7 +106,7 @@ static int init_job(const struct qd_cv_writer *w, struct qd_cv_job *j, struct qd
 		r = qd_codec_new(w->c->layout->compression_type, size,
 				 o->compress_level ? o->compress_level : QD_CODEC_DEFAULT_LEVEL, &j->codec, err);
 	}
-	return r || !w->digests ? r : qd_digester_new(w->digest, &j->digester, err);
+	return r || !(w->digests || w->table) ? r : qd_digester_new(w->digest, &j->digester, err);
 }
 
 static void free_job(struct qd_cv_job *j)
@@ -153,7 +154,7 @@ static int init_dedup(struct qd_cv_writer *w, struct qd_err *err)
 	r = qd_index_new(w->c->memory / 8 * 3, o->tmpdir, &w->index, err);
 	if (!r && o->trust_hash)
 		r = qd_records_new(w->digest->nbytes, w->c->memory / 8, o->tmpdir, &w->digests, err);
-	return r;
+	return r ? r : qd_cv_index_open(w, err);
 }
 
 static int run(struct qd_cv_writer *w, struct qd_err *err)
@@ -182,13 +183,15 @@ static int complete(struct qd_cv_writer *w, struct qd_err *err)
 	uint64_t size = qd_max_u64(c->virtual_size, c->src->virtual_size);
 	const struct qd_image *img = c->opts->bitmaps && size && c->src->disk ? c->src->disk->img : NULL;
 	struct qd_build_stats stats;
+	uint64_t autoclear = img && qd_bitmaps_count(img) ? QD_AUTOCLEAR_BITMAPS : 0;
 	int r = qd_cv_fill(w, qd_div_up(size, w->geom->cluster_size), err);
 
+	if (!r)
+		r = qd_cv_index_write(w, &autoclear, err);
 	if (!r && img)
 		r = qd_bitmaps_copy(img, w->build, c->io, err);
 	if (!r)
-		r = qd_build_finish(w->build, size,
-				    img && qd_bitmaps_count(img) ? QD_AUTOCLEAR_BITMAPS : 0, &stats, err);
+		r = qd_build_finish(w->build, size, autoclear, &stats, err);
 	if (r)
 		return r;
 	c->result.virtual_size = size;
@@ -218,6 +221,7 @@ int qd_convert_to_qcow2(struct qd_convert *c, struct qd_err *err)
 	free(w.jobs);
 	qd_index_free(w.index);
 	qd_records_free(w.digests);
+	qd_table_maker_free(w.table);
 	qd_build_free(w.build);
 	pthread_mutex_destroy(&w.lock);
 	return r;

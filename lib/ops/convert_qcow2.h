@@ -24,6 +24,7 @@
  *	convert_prepare.c   prepare
  *	convert_commit.c    commit
  *	convert_owner.c     comparing with clusters that are stored already (C2, C3)
+ *	convert_index.c     the hash table that goes with the image
  */
 #ifndef QD_OPS_CONVERT_QCOW2_H
 #define QD_OPS_CONVERT_QCOW2_H
@@ -32,6 +33,7 @@
 
 #include "dedup/index.h"
 #include "dedup/records.h"
+#include "dedup/table.h"
 #include "image/build.h"
 #include "image/codec.h"
 #include "ops/convert_int.h"
@@ -51,7 +53,8 @@ struct qd_cv_cluster {
 	uint64_t guest;			/* guest cluster number */
 	uint8_t *data;
 	struct qd_fingerprint print;
-	uint8_t digest[QD_DIGEST_MAX];	/* with --trust-hash */
+	uint8_t digest[QD_DIGEST_MAX];	/* with --trust-hash, or when hashed */
+	bool hashed;			/* for the hash table */
 	uint64_t candidate;		/* owner seen by prepare, or QD_CV_NO_OWNER */
 	uint64_t candidate_entry;
 	bool verified;			/* the candidate's bytes are ours */
@@ -80,6 +83,7 @@ struct qd_cv_writer {
 	struct qd_index *index;		/* NULL without deduplication */
 	struct qd_records *digests;	/* by owner, with --trust-hash */
 	const struct qd_digest *digest;
+	struct qd_table_maker *table;	/* NULL: no hash table is stored */
 	const struct qd_geom *geom;
 	bool zero_entries;		/* zeros must be said: there is a backing file */
 	bool zero_as_data;		/* but the version cannot say it */

@@ -17,7 +17,6 @@
 #include "base/host.h"
 #include "base/io_file.h"
 #include "image/bitmaps.h"
-#include "image/bitmaps.h"
 #include "image/disk.h"
 #include "ops/census.h"
 #include "ops/single.h"
@@ -221,7 +220,7 @@ static void count_shared(struct qd_info *info, const struct qd_image *img, uint6
 	qd_census_free(&census);
 }
 
-static int take_image(struct qd_info *info, const struct qd_image *img, uint64_t memory, struct qd_err *err)
+static int take_image(struct qd_info *info, struct qd_image *img, uint64_t memory, struct qd_err *err)
 {
 	int r = 0;
 
@@ -238,7 +237,7 @@ static int take_image(struct qd_info *info, const struct qd_image *img, uint64_t
 		r = take_luks(info, img, err);
 	if (!r)
 		count_shared(info, img, memory);
-	return r;
+	return r ? r : qd_index_info_get(img, &info->index, err);
 }
 
 static int check_chain(const struct level *level, const char *path, struct qd_err *err)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "ops/index_info.h"
 
 struct qd_info_snapshot {
 	char *id;
@@ -82,6 +83,7 @@ struct qd_info {
 	struct qd_info_luks *luks;	/* NULL also for AES */
 	uint64_t shared_clusters;
 	bool has_shared_clusters;	/* false: they could not be counted */
+	struct qd_index_info index;
 
 	/* What is wrong with parts that had to be left out; "" when nothing is. */
 	char warning[QD_ERR_MSG_MAX];

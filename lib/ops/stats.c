@@ -103,7 +103,7 @@ static int count_leaks(const struct qd_image *img, const struct qd_usage *usage,
 	return r ? qd_err_prefix(err, r, "refcounts") : 0;
 }
 
-static int collect_qcow2(const struct qd_image *img, const struct qd_stats_opts *opts, struct qd_stats *s,
+static int collect_qcow2(struct qd_image *img, const struct qd_stats_opts *opts, struct qd_stats *s,
 			 struct qd_err *err)
 {
 	struct qd_census census = { 0 };
@@ -114,6 +114,8 @@ static int collect_qcow2(const struct qd_image *img, const struct qd_stats_opts 
 		take_census(&census, s);
 		r = count_leaks(img, census.usage, s, err);
 	}
+	if (!r)
+		r = qd_index_info_get(img, &s->index, err);
 	qd_census_free(&census);
 	return r ? qd_err_file(err, r, img->io->name) : 0;
 }

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What an image's metadata tells about it, without reading its data.
- *
- * The stored hash table and the journal get their members here when there are such
- * things.
  */
 #ifndef QD_OPS_STATS_H
 #define QD_OPS_STATS_H
@@ -12,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "ops/index_info.h"
 
 #define QD_STATS_BUCKETS 64u
 
@@ -48,9 +46,9 @@ struct qd_stats {
 	uint64_t data_clusters;		/* distinct clusters (compressed: descriptors) they name */
 	uint64_t data_nbytes;		/* that those take in the file */
 	uint64_t preallocated_clusters;	/* kept for guest clusters that read as zeros */
-	uint64_t metadata_clusters;
+	uint64_t metadata_clusters;	/* those of an embedded index included */
 	uint64_t leaked_clusters;	/* have a refcount, and nothing references them */
-	uint64_t pinned_clusters;
+	uint64_t pinned_clusters;	/* without those of the index */
 	uint64_t pinned_unused;		/* referenced by nothing but the pin */
 	uint64_t shared_clusters;	/* two references or more */
 	uint64_t saved_nbytes;
@@ -59,6 +57,7 @@ struct qd_stats {
 	uint64_t mapped;		/* clusters of the active layer with a place in the file */
 	uint64_t fragmented;		/* of those, not following their predecessor */
 	uint64_t bad_entries;		/* cannot be true, and were left out */
+	struct qd_index_info index;
 };
 
 /* Opens path alone, nothing that it names. */

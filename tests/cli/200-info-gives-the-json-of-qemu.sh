@@ -13,7 +13,7 @@ agrees() {
 	import json, sys
 	def same(path, q, o, external):
 	    if isinstance(q, dict) and isinstance(o, dict):
-	        extra = set(o) - set(q) - {"shared-clusters"}
+	        extra = set(o) - set(q) - {"shared-clusters", "index"}
 	        if extra or set(q) - set(o):
 	            sys.exit(f"{path}: keys differ: {sorted(set(q) ^ set(o))}")
 	        for k in q:

@@ -63,7 +63,11 @@ usage '^qdedup convert: --progress-fd: .* 19 ' convert --progress-fd=19 in.raw o
 usage "^qdedup convert: -o: .*'cluster_siz'" convert -o cluster_siz=4K in.raw out.qcow2
 usage "^qdedup convert: -o: cluster_size.*'3K'" convert -o cluster_size=3K in.raw out.qcow2
 usage '^qdedup convert: -o: size' convert -o size=1G in.raw out.qcow2
-usage '^qdedup convert: --index: .*not available' convert --index=x.idx in.raw out.qcow2
+for wrong in "--no-index out.qcow2" "--no-dedup out.qcow2" out.raw; do
+	# shellcheck disable=SC2086
+	fails 1 "$QDEDUP" convert --index=x.idx in.raw $wrong
+	says '^qdedup convert: --index (cannot|needs) '
+done
 [ ! -e x.idx ] || die "--index made a file"
 
 # The environment does not change where options may stand.

@@ -11,8 +11,8 @@ sharing nothing with qdedup, and holds it against the rules of a deduplicated im
   - the pin has a disk size that QEMU refuses to revert to, references nothing twice,
     carries no COPIED, and no zero or compressed flag of its own invention
   - with --fresh (an image that nobody has written to since): the pin references each
-    shared cluster exactly once and nothing else, and the file ends with its last
-    referenced cluster
+    shared cluster and each cluster of an embedded index exactly once and nothing else,
+    those of the index have refcount 1, and the file ends with its last referenced cluster
 
 What breaks a rule is printed to stderr, the first few of each kind; exit status 1.
 Otherwise prints "key value" lines, or only the values asked for with --get:
@@ -27,8 +27,9 @@ Otherwise prints "key value" lines, or only the values asked for with --get:
   zero         zero entries of the active layer (all subclusters, extended L2)
   prealloc     zero entries that keep a host cluster
   pin          1 when the image has one
-  pinned       clusters or descriptors that the pin references
-  metadata     clusters that hold metadata
+  pinned       clusters or descriptors that the pin references, those of the index aside
+  index        clusters of the embedded index
+  metadata     clusters that hold metadata, those of the index included
 """
 import os
 import struct
@@ -102,6 +103,14 @@ class Image:
                 break
             self.exts[kind] = first[pos + 8:pos + 8 + n]
             pos += 8 + (n + 7) // 8 * 8
+
+    def container(self):
+        """The host clusters of an embedded index, all pinned; none when it is external or there is none."""
+        ext = self.exts.get(EXT_QDEDUP, b"")
+        if len(ext) < 24:
+            return range(0)
+        _, flags, off, n = struct.unpack(">IIQQ", ext[:24])
+        return range(0) if flags & 1 else range(off, off + n, self.cs)
 
     # ---- references ------------------------------------------------------------------
 
@@ -271,9 +280,12 @@ class Image:
         shared = {d for d, n in found.items() if n > 1}
         for d in sorted(shared - pin.keys()):
             self.problem("pin", f"shared cluster {d:#x} is not pinned")
-        if EXT_QDEDUP not in self.exts:
-            for d in sorted(pin.keys() - shared):
-                self.problem("pin", f"{d:#x} is pinned but not shared")
+        index = set(self.container())
+        for d in sorted(pin.keys() - shared - index):
+            self.problem("pin", f"{d:#x} is pinned but not shared")
+        for d in sorted(index):
+            if d not in pin or self.refcount(d >> self.bits) != 1:
+                self.problem("pin", f"cluster {d:#x} of the index is not pinned, or something else refers to it")
 
     def run(self, fresh):
         found, stats = self.walk(self.l1_off, self.l1n, "active", active=True)
@@ -295,13 +307,18 @@ class Image:
         for f, size in pins:
             pin += f
             self.check_pin(f, size, found, fresh)
+        index = {d for d in self.container() if d in pin}
+        self.meta |= {d >> self.bits for d in index}
+        if fresh and len(index) != len(self.container()):
+            self.problem("pin", "there is an index and no pin that holds it")
         return {
             "cluster-size": self.cs, "refcount-bits": self.rbits, "version": self.version,
             "snapshots": self.nsnap, "data": len(found),
             "compressed": sum(1 for d in found if d & COMPRESSED),
             "references": sum(found.values()), "shared": sum(1 for n in found.values() if n > 1),
             "max-share": max(found.values(), default=0), "zero": stats["zero"],
-            "prealloc": stats["prealloc"], "pin": len(pins), "pinned": len(pin), "metadata": len(self.meta),
+            "prealloc": stats["prealloc"], "pin": len(pins), "pinned": len(pin) - len(index),
+            "index": len(index), "metadata": len(self.meta),
         }
 
 

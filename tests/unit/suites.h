@@ -17,6 +17,7 @@
 	X(cache) \
 	X(codec) \
 	X(compact_plan) \
+	X(container) \
 	X(counts) \
 	X(crc32c) \
 	X(digest) \

@@ -461,8 +461,8 @@ static void feature_names_are_those_of_qemu(void)
 	struct qd_feature_name name;
 
 	memset(buf, 0xee, sizeof(buf));
-	CU_ASSERT_EQUAL(qd_feature_names_encode(buf, 48 * 8), 48 * 8);
-	CU_ASSERT_EQUAL(qd_feature_names_encode(buf, sizeof(buf)), 48 * 8);
+	CU_ASSERT_EQUAL(qd_feature_names_encode(0, buf, 48 * 8), 48 * 8);
+	CU_ASSERT_EQUAL(qd_feature_names_encode(0, buf, sizeof(buf)), 48 * 8);
 	CU_ASSERT_EQUAL(buf[48 * 8], 0xee);
 	for (size_t i = 0; i < COUNT(expected); i++) {
 		CU_ASSERT_TRUE_FATAL(qd_feature_name_get(&ext, i, &name));
@@ -474,14 +474,28 @@ static void feature_names_are_those_of_qemu(void)
 	CU_ASSERT_FALSE(qd_feature_name_get(&ext, COUNT(expected), &name));
 }
 
+static void our_feature_is_named_when_it_is_set(void)
+{
+	uint8_t buf[48 * 9];
+	struct qd_header_ext ext = { .type = QD_EXT_FEATURE_NAMES, .nbytes = sizeof(buf), .data = buf };
+	struct qd_feature_name name;
+
+	CU_ASSERT_EQUAL(qd_feature_names_encode(QD_AUTOCLEAR_BITMAPS, buf, sizeof(buf)), 48 * 8);
+	CU_ASSERT_EQUAL(qd_feature_names_encode(QD_AUTOCLEAR_INDEX, buf, sizeof(buf)), 48 * 9);
+	CU_ASSERT_TRUE_FATAL(qd_feature_name_get(&ext, 8, &name));
+	CU_ASSERT_EQUAL(name.kind, QD_FEATURE_AUTOCLEAR);
+	CU_ASSERT_EQUAL(name.bit, 48);
+	CU_ASSERT_STRING_EQUAL(name.name, "qdedup index");
+}
+
 static void feature_names_stay_within_their_bytes(void)
 {
 	uint8_t buf[48 * 2];
 	struct qd_header_ext ext = { .nbytes = 95, .data = buf };
 	struct qd_feature_name name;
 
-	CU_ASSERT_EQUAL(qd_feature_names_encode(buf, 47), 0);
-	CU_ASSERT_EQUAL(qd_feature_names_encode(buf, sizeof(buf)), 96);
+	CU_ASSERT_EQUAL(qd_feature_names_encode(0, buf, 47), 0);
+	CU_ASSERT_EQUAL(qd_feature_names_encode(0, buf, sizeof(buf)), 96);
 	memset(buf, 'x', 48);	/* a name of full length has no terminator on disk */
 	CU_ASSERT_TRUE_FATAL(qd_feature_name_get(&ext, 0, &name));
 	CU_ASSERT_EQUAL(strlen(name.name), 46);
@@ -562,6 +576,7 @@ CU_ErrorCode suite_header(void)
 		QD_TEST(walk_allows_padding_to_be_cut_off_by_the_end),
 		QD_TEST(feature_names_are_those_of_qemu),
 		QD_TEST(feature_names_stay_within_their_bytes),
+		QD_TEST(our_feature_is_named_when_it_is_set),
 		QD_TEST(geometry_follows_from_the_header),
 	};
 
