@@ -125,6 +125,42 @@ static int take_sizes(struct dedup *d, unsigned when, struct qd_err *err)
 	return rc ? rc : qd_io_allocated(d->io, &d->result->allocated[when], err);
 }
 
+/* ---- what it brings ---- */
+
+static uint64_t tables_for(const struct dedup *d, uint64_t slots)
+{
+	return qd_div_up(slots, d->geom->l2_entries);
+}
+
+/* Clusters that a new hash table and more slots of the pin will take, less those of the old table. */
+static uint64_t metadata_clusters(const struct dedup *d)
+{
+	uint64_t container = 0, old = (d->container_end - d->container_first) >> d->geom->cluster_bits;
+	uint64_t slots, grown;
+
+	if (dedup_index_needed(d) && d->maker && !d->opts->index_path)
+		container = qd_div_up(qd_table_end(d->nrecords, d->digest->nbytes), d->geom->cluster_size);
+	slots = d->pins_before + d->result->pinned + container;
+	if (!d->pins_before && !slots)
+		return 0;
+	grown = tables_for(d, slots) - qd_min_u64(tables_for(d, d->pins_before), tables_for(d, slots));
+	if (!qd_image_find_pin(d->img))
+		grown += 1 + qd_div_up(tables_for(d, slots) * 8, d->geom->cluster_size);
+	grown += container;
+	return container ? grown - qd_min_u64(old, grown) : grown;
+}
+
+/* What was planned to be freed becomes what the file takes less on disk. */
+static void settle_freed(struct dedup *d, uint64_t metadata_nbytes)
+{
+	struct qd_dedup_result *r = d->result;
+
+	r->freed_nbytes -= qd_min_u64(metadata_nbytes, r->freed_nbytes);
+	if (r->stage == QD_DEDUP_DONE && !d->opts->no_punch)
+		r->freed_nbytes = qd_min_u64(r->freed_nbytes, r->allocated[0] -
+					     qd_min_u64(r->allocated[1], r->allocated[0]));
+}
+
 /* ---- carrying out ---- */
 
 static int read_moves(struct dedup *d, uint64_t first, uint64_t n, struct qd_move *moves, struct qd_err *err)
@@ -218,6 +254,7 @@ static int carry_out(struct dedup *d, struct qd_err *err)
 
 static int run(struct dedup *d, struct qd_err *err)
 {
+	uint64_t metadata_nbytes;
 	int rc = look_at(d, err);
 
 	if (rc == 0)
@@ -227,9 +264,13 @@ static int run(struct dedup *d, struct qd_err *err)
 	if (rc)
 		return rc;
 	d->result->changed = d->nmoves || d->img->header.version < 3 || dedup_index_needed(d);
+	metadata_nbytes = metadata_clusters(d) << d->geom->cluster_bits;
 	if (d->result->changed && !d->opts->dry_run)
 		rc = carry_out(d, err);
-	return rc ? rc : take_sizes(d, 1, err);
+	if (rc == 0)
+		rc = take_sizes(d, 1, err);
+	settle_freed(d, metadata_nbytes);
+	return rc;
 }
 
 int qd_dedup_io(struct qd_io *io, const struct qd_dedup_opts *opts, struct qd_progress *progress,
