@@ -240,7 +240,7 @@ static void features_get_and_lose_a_name(void)
 {
 	struct model m = { .name = "backing" };
 	uint8_t rows[MAX_DATA], buf[4096];
-	size_t n = qd_feature_names_encode(rows, sizeof(rows));
+	size_t n = qd_feature_names_encode(0, rows, sizeof(rows));
 	struct qd_ext_edit *e = NULL;
 	struct qd_queue *q = NULL;
 	struct qd_image img;
