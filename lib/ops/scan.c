@@ -17,6 +17,7 @@
 #include "ops/scan_int.h"
 
 #define PROGRAM_NBYTES (6u << 20)	/* the program itself, its libraries and stacks */
+#define STRETCH (1u << 20)
 #define MEMORY_LEAST (4u << 20)
 
 bool qd_scan_hash_name(const char *name, const char **ret_name, unsigned *ret_digest_nbytes)
@@ -46,6 +47,7 @@ int qd_scan_take_sizes(struct scan *s, const uint64_t *sizes, unsigned nsizes, s
 	}
 	s->nsizes = nsizes;
 	s->unit = s->sizes[0];
+	s->stretch = qd_max_u64(STRETCH, s->sizes[nsizes - 1]);
 	return 0;
 }
 
@@ -178,6 +180,8 @@ int qd_scan_finish(struct scan *s, struct qd_scan_report *ret_report, struct qd_
 	struct scan_tally *t = NULL;
 	int r = qd_scan_tally_new(s, &t, err);
 
+	if (s->opts->sample_n > 1)
+		qd_scan_estimate_views(s);
 	if (!r)
 		r = qd_scan_count(s, t, err);
 	if (!r)

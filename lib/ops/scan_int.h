@@ -59,7 +59,10 @@ struct scan_view {
 	uint64_t zero_nbytes[QD_SCAN_NSIZES_MAX];
 	uint64_t inherited_nbytes[QD_SCAN_NSIZES_MAX];
 	uint64_t data_nbytes[QD_SCAN_NSIZES_MAX];	/* whatever the shard */
-	uint64_t sampled, skipped;	/* parts with data that were read, that were not */
+	/* Of a sample: bytes the metadata calls data, in the stretches that were read and in the others. */
+	uint64_t sampled_nbytes, skipped_nbytes;
+	uint64_t nsampled;		/* stretches that were read */
+	uint64_t sampled_inherited[QD_SCAN_NSIZES_MAX];	/* bytes of inherited_nbytes that lie in the former */
 	struct qd_disk *disk;		/* of a source that is no file: stays open */
 };
 
@@ -73,6 +76,7 @@ struct scan {
 	unsigned nsizes;
 	uint64_t sizes[QD_SCAN_NSIZES_MAX];
 	uint64_t unit;			/* bytes: the smallest size */
+	uint64_t stretch;		/* bytes read as one job; what a sample consists of */
 	unsigned threads;
 	uint64_t memory;
 
@@ -158,7 +162,7 @@ struct scan_size_count {
 	uint64_t shared_contents;
 	uint64_t max_references;
 	uint64_t histogram[QD_SCAN_BUCKETS];
-	uint64_t few[8];		/* contents with 1, 2, ... 7 references; [0] is not used */
+	uint64_t in_one, in_two;	/* contents found in one stretch only, in two */
 	unsigned nbest;
 	struct scan_best *best;		/* opts->top of them, best first */
 	uint64_t *matrix;
@@ -204,6 +208,23 @@ int qd_scan_start(struct scan *s, struct qd_err *err);
 
 /* From what was spilled to the report. */
 int qd_scan_finish(struct scan *s, struct qd_scan_report *ret_report, struct qd_err *err);
+
+/* ---- estimates ---- */
+
+struct scan_estimate {
+	uint64_t clusters;
+	uint64_t clusters_low, clusters_high;
+	uint64_t unique;
+	uint64_t unique_low, unique_high;
+};
+
+/* Views get what their stretches that were not read may hold: before the report is made. */
+void qd_scan_estimate_views(struct scan *s);
+
+/* The part of the data that was read, 0..1. */
+double qd_scan_sampled_part(const struct scan *s);
+
+struct scan_estimate qd_scan_estimate(const struct scan *s, unsigned size, const struct scan_size_count *c);
 
 /* ---- report ---- */
 

@@ -20,7 +20,6 @@
 #include "ops/scan_hash.h"
 #include "ops/scan_int.h"
 
-#define STRETCH (1u << 20)
 #define PIECE (128u << 10)
 #define LOOK_RAW (1ull << 40)	/* how far data is looked at in advance: in raw files it costs nothing */
 
@@ -126,10 +125,43 @@ static bool is_sampled(const struct reading *rd)
 	return qd_fingerprint_of(h, sizeof(h)).lo % rd->s->opts->sample_n == 0;
 }
 
+/* How much of a stretch is data as the metadata has it: what a sample is weighed by. */
+static int weigh(const struct reading *rd, const struct job *j, uint64_t *ret_nbytes, struct qd_err *err)
+{
+	uint64_t pos = j->off, end = qd_min_u64(j->off + j->nbytes, rd->v->size), sum = 0;
+	struct qd_map_run run;
+
+	while (pos < end) {
+		uint64_t data, nbytes;
+		int r;
+
+		if (rd->lower_size) {
+			r = qd_map_get(rd->disk->map, pos, end - pos, &run, err);
+			data = pos;
+			nbytes = run.nbytes;
+			if (!r && run.kind != QD_MAP_DATA && run.kind != QD_MAP_COMPRESSED) {
+				pos += nbytes;
+				continue;
+			}
+		} else {
+			r = qd_disk_next_data(rd->disk, pos, end - pos, &data, &nbytes, err);
+		}
+		if (r)
+			return r;
+		if (!nbytes || data >= end)
+			break;
+		sum += qd_min_u64(nbytes, end - data);
+		pos = data + nbytes;
+	}
+	*ret_nbytes = sum;
+	return 0;
+}
+
 static int next_job(void *ctx, void *job, struct qd_err *err)
 {
 	struct reading *rd = ctx;
 	struct job *j = job;
+	uint64_t nbytes = 0;
 	int r;
 
 	for (;;) {
@@ -142,12 +174,17 @@ static int next_job(void *ctx, void *job, struct qd_err *err)
 		j->nbytes = qd_min_u64(j->nbytes, qd_align_up(rd->v->size, rd->block) - rd->pos);
 		j->dense = !rd->lower_size && rd->data <= j->off &&
 			   rd->data_end >= qd_min_u64(j->off + j->nbytes, rd->v->size);
+		if (rd->s->opts->sample_n > 1)
+			r = weigh(rd, j, &nbytes, err);
+		if (r)
+			return r;
 		if (rd->s->opts->sample_n <= 1 || is_sampled(rd)) {
-			rd->v->sampled++;
+			rd->v->nsampled++;
+			rd->v->sampled_nbytes += nbytes;
 			rd->pos += j->nbytes;
 			return 1;
 		}
-		rd->v->skipped++;
+		rd->v->skipped_nbytes += nbytes;
 		r = pass(rd, rd->pos + j->nbytes, err);
 		if (r)
 			return r;
@@ -300,6 +337,7 @@ static int commit_job(void *ctx, void *job, struct qd_err *err)
 	for (unsigned k = 0; k < rd->s->nsizes; k++) {
 		rd->v->data_nbytes[k] += j->data_nbytes[k];
 		rd->v->inherited_nbytes[k] += j->inherited_nbytes[k];
+		rd->v->sampled_inherited[k] += j->inherited_nbytes[k];
 	}
 	rd->s->images[rd->v->image].read_nbytes += j->read_nbytes;
 	return qd_progress_add(rd->s->opts->progress, qd_min_u64(j->nbytes, rd->v->size - j->off), err);
@@ -384,7 +422,7 @@ int qd_scan_read_view(struct scan *s, struct scan_view *v, bool *ret_fatal, stru
 
 	if (!r) {
 		rd.disk = disk;
-		rd.stretch = qd_max_u64(STRETCH, rd.block);
+		rd.stretch = s->stretch;
 		rd.piece = (size_t)qd_max_u64(PIECE, rd.block);
 		rd.lower_size = disk->backing ? disk->backing->virtual_size : 0;
 		if (disk->virtual_size != v->size)

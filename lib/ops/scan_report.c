@@ -93,6 +93,22 @@ static void add_strip_sizes(const struct scan *s, const struct scan_view *v, str
 			im->strip[(size_t)k * QD_SCAN_STRIP + p].clusters += clusters_in_part(v->size, s->sizes[k], p);
 }
 
+/* Of an image, too: what was read stands for the rest. */
+static void estimate_image(const struct maker *m, struct qd_scan_image *im)
+{
+	double part = qd_scan_sampled_part(m->s);
+
+	for (unsigned k = 0; part > 0 && k < m->s->nsizes; k++) {
+		struct qd_scan_image_count *c = &im->count[k];
+
+		c->clusters = (uint64_t)((double)c->clusters / part);
+		c->distinct = (uint64_t)((double)c->distinct / part);
+		c->shared = (uint64_t)((double)c->shared / part);
+		c->unique_to_image = c->clusters - c->shared;
+	}
+	im->data_nbytes = (uint64_t)((double)im->data_nbytes / (part > 0 ? part : 1));
+}
+
 static int make_image(struct maker *m, unsigned at, struct qd_err *err)
 {
 	struct scan *s = m->s;
@@ -125,6 +141,8 @@ static int make_image(struct maker *m, unsigned at, struct qd_err *err)
 		m->rep->sizes[k].inherited += im->count[k].inherited;
 	}
 	im->data_nbytes = im->count[0].clusters * s->unit - qd_scan_tally_image(m->t, 0, from)->padding;
+	if (s->opts->sample_n > 1)
+		estimate_image(m, im);
 	return r;
 }
 
@@ -223,6 +241,24 @@ static int set_top(struct maker *m, const struct scan_size_count *c, struct qd_s
 	return 0;
 }
 
+static uint64_t less(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+/* The numbers of a sample become those of the whole. */
+static void estimate(struct maker *m, unsigned k, struct qd_scan_size *size, const struct scan_size_count *c)
+{
+	struct scan_estimate e = qd_scan_estimate(m->s, k, c);
+
+	size->clusters = e.clusters;
+	size->unique = e.unique;
+	size->unique_low = e.unique_low;
+	size->unique_high = e.unique_high;
+	size->saved_low = less(e.clusters_low, e.unique_high) * size->cluster_size;
+	size->saved_high = less(e.clusters_high, e.unique_low) * size->cluster_size;
+}
+
 static int make_size(struct maker *m, unsigned k, struct qd_err *err)
 {
 	const struct scan_size_count *c = qd_scan_tally_size(m->t, k);
@@ -232,12 +268,14 @@ static int make_size(struct maker *m, unsigned k, struct qd_err *err)
 	size->cluster_size = m->s->sizes[k];
 	size->clusters = c->clusters;
 	size->unique = size->unique_low = size->unique_high = c->unique;
-	size->duplicate = c->clusters - c->unique;
 	size->shared_contents = c->shared_contents;
 	size->max_references = c->max_references;
 	memcpy(size->histogram, c->histogram, sizeof(size->histogram));
+	size->saved_low = size->saved_high = (c->clusters - c->unique) * size->cluster_size;
+	if (m->s->opts->sample_n > 1)
+		estimate(m, k, size, c);
+	size->duplicate = size->clusters - size->unique;
 	size->saved_nbytes = size->duplicate * size->cluster_size;
-	size->saved_low = size->saved_high = size->saved_nbytes;
 	size->metadata_nbytes = metadata_of(m, k);
 	size->total_nbytes = size->unique * size->cluster_size + size->metadata_nbytes;
 	if (size->total_nbytes < m->rep->sizes[m->rep->best].total_nbytes)

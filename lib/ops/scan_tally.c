@@ -35,6 +35,8 @@ struct scan_tally {
 	uint64_t references;
 	unsigned view;			/* the first in order */
 	uint64_t offset;
+	uint64_t stretches;		/* of a sample, that it occurs in */
+	uint64_t last_stretch;
 	struct touched images;
 	struct touched parts;
 };
@@ -245,8 +247,8 @@ static void end_group(struct scan_tally *t)
 	size->shared_contents += n > 1;
 	size->max_references = qd_max_u64(size->max_references, n);
 	size->histogram[63 - __builtin_clzll(n)]++;
-	if (n < sizeof(size->few) / sizeof(size->few[0]))
-		size->few[n]++;
+	size->in_one += t->stretches == 1;
+	size->in_two += t->stretches == 2;
 	add_to_images(t);
 	add_to_matrix(t);
 	forget(&t->images);
@@ -257,6 +259,16 @@ static void end_group(struct scan_tally *t)
 		memcpy(best.key, t->key, t->s->key_nbytes);
 		add_best(t->s, size, &best);
 	}
+}
+
+/* Places ascend within a group of a sample. */
+static void note_stretch(struct scan_tally *t, unsigned view, uint64_t offset)
+{
+	uint64_t stretch = (t->s->views[view].first_unit + offset / t->s->unit) / (t->s->stretch / t->s->unit);
+
+	if (!t->stretches || stretch != t->last_stretch)
+		t->stretches++;
+	t->last_stretch = stretch;
 }
 
 int qd_scan_tally_add(struct scan_tally *t, const uint8_t *key, unsigned size, unsigned view, uint64_t offset,
@@ -271,7 +283,7 @@ int qd_scan_tally_add(struct scan_tally *t, const uint8_t *key, unsigned size, u
 		t->open = true;
 		t->size = size;
 		memcpy(t->key, key, t->s->key_nbytes);
-		t->references = 0;
+		t->references = t->stretches = 0;
 		t->view = view;
 		t->offset = offset;
 	} else if (t->s->opts->top && qd_scan_compare_places(t->s, view, offset, t->view, t->offset) < 0) {
@@ -279,6 +291,8 @@ int qd_scan_tally_add(struct scan_tally *t, const uint8_t *key, unsigned size, u
 		t->offset = offset;
 	}
 	t->references++;
+	if (t->s->opts->sample_n > 1)
+		note_stretch(t, view, offset);
 	if (offset + t->s->sizes[size] > t->s->views[view].size)
 		t->counts[(size_t)image * t->s->nsizes + size].padding += offset + t->s->sizes[size] - t->s->views[view].size;
 	r = touch(&t->images, image, err);
@@ -310,8 +324,8 @@ static void merge_size(struct scan_tally *a, const struct scan_tally *b, unsigne
 	to->max_references = qd_max_u64(to->max_references, from->max_references);
 	for (unsigned i = 0; i < QD_SCAN_BUCKETS; i++)
 		to->histogram[i] += from->histogram[i];
-	for (size_t i = 0; i < sizeof(to->few) / sizeof(to->few[0]); i++)
-		to->few[i] += from->few[i];
+	to->in_one += from->in_one;
+	to->in_two += from->in_two;
 	for (unsigned i = 0; i < from->nbest; i++)
 		add_best(a->s, to, &from->best[i]);
 	for (size_t i = 0; from->matrix && i < (size_t)a->nimages * a->nimages; i++)
