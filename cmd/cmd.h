@@ -59,8 +59,10 @@ int cmd_info(int argc, char **argv);
 int cmd_io(int argc, char **argv);
 int cmd_map(int argc, char **argv);
 int cmd_measure(int argc, char **argv);
+int cmd_rehash(int argc, char **argv);
 int cmd_scan(int argc, char **argv);
 int cmd_stats(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 
 /* ---- text that came from outside (text.c) ---- */
 

@@ -23,8 +23,10 @@ static const struct cmd commands[] = {
 	{ "io", "read and write parts of a disk, for scripts and tests", cmd_io, CMD_WRITES, 1 },
 	{ "map", "where the parts of a disk lie", cmd_map, CMD_JSON, 1 },
 	{ "measure", "how large a new image will be", cmd_measure, CMD_JSON, 1 },
+	{ "rehash", "make the stored hash table anew, or drop it", cmd_rehash, CMD_WRITES | CMD_JSON, 1 },
 	{ "scan", "what deduplication would save, by cluster size and image", cmd_scan, CMD_JSON, 1 },
 	{ "stats", "what is shared, saved, leaked and scattered in images", cmd_stats, CMD_JSON, 1 },
+	{ "verify", "read every cluster and compare it with its stored hash", cmd_verify, CMD_JSON, 1 },
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One walk over the clusters (survey.h) finds those with another hash; only if there are any,
+ * the L2 tables are read once more to tell which guest clusters show them.
+ */
+#include "ops/verify.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/host.h"
+#include "base/io_file.h"
+#include "format/entry.h"
+#include "image/image.h"
+#include "ops/known.h"
+#include "ops/survey.h"
+
+struct verify {
+	const struct qd_verify_opts *opts;
+	struct qd_verify_result *result;
+	struct qd_progress *progress;
+	struct qd_image *img;
+	struct qd_container *index;
+	struct qd_known *ahead;		/* asked before reading */
+	struct qd_known *behind;	/* asked when the content is there */
+	uint64_t *bad;			/* entries, sorted by number after the walk */
+	uint64_t nbad, capacity;
+};
+
+/* ---- comparing ---- */
+
+static bool is_partial(const struct verify *v, const struct qd_surveyed *c)
+{
+	return v->img->geom.extended_l2 && !qd_l2_is_compressed(c->entry) && !c->mixed &&
+	       (uint32_t)c->bitmap != UINT32_MAX;
+}
+
+/* A record says what the cluster must hold; somebody else may have written those that are not pinned. */
+static bool holds(const struct verify *v, const struct qd_surveyed *c, const struct qd_record *record)
+{
+	bool partial = (record->flags & QD_RECORD_PARTIAL) != 0;
+
+	if (v->index->state == QD_CONTAINER_VALID)
+		return true;
+	return c->pins && !partial && !is_partial(v, c);
+}
+
+static bool want(void *ctx, const struct qd_surveyed *c, uint64_t number)
+{
+	struct verify *v = ctx;
+	struct qd_record record;
+
+	(void)number;
+	return qd_known_find(v->ahead, c->entry, &record, NULL) == 1 && holds(v, c, &record);
+}
+
+static int add_bad(struct verify *v, uint64_t entry, struct qd_err *err)
+{
+	if (v->nbad == v->capacity) {
+		uint64_t capacity = v->capacity ? v->capacity * 2 : 256;
+		uint64_t *bad = realloc(v->bad, capacity * sizeof(*bad));
+
+		if (!bad)
+			return qd_err_nomem(err, "the list of damaged clusters");
+		v->bad = bad;
+		v->capacity = capacity;
+	}
+	v->bad[v->nbad++] = entry;
+	return 0;
+}
+
+static int compare(struct verify *v, const struct qd_survey_content *x, struct qd_err *err)
+{
+	const struct qd_geom *g = &v->img->geom;
+	bool compressed = qd_l2_is_compressed(x->c.entry);
+	struct qd_record record;
+	int rc = qd_known_find(v->behind, x->c.entry, &record, err);
+
+	if (rc < 0)
+		return rc;
+	v->result->checked++;
+	v->result->bytes_read += compressed ? qd_l2_compressed(g, x->c.entry).nbytes : g->cluster_size;
+	if (rc == 1 && !x->broken && !memcmp(record.hash, x->digest, qd_known_digest(v->behind)->nbytes))
+		return 0;
+	return add_bad(v, x->c.entry, err);
+}
+
+static int commit(void *ctx, struct qd_survey_content *x, unsigned n, struct qd_err *err)
+{
+	struct verify *v = ctx;
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < n; i++) {
+		if (x[i].data)
+			rc = compare(v, &x[i], err);
+		else if (x[i].c.references)
+			v->result->unknown++;
+	}
+	return rc;
+}
+
+/* ---- who shows what is damaged ---- */
+
+struct layer {
+	const char *name;		/* NULL: active */
+	const char *id;
+	uint64_t size;			/* bytes of its disk */
+};
+
+static int compare_entries(const void *pa, const void *pb)
+{
+	const uint64_t *a = pa, *b = pb;
+
+	return *a < *b ? -1 : *a > *b;
+}
+
+static bool is_bad(const struct verify *v, uint64_t entry)
+{
+	return bsearch(&entry, v->bad, (size_t)v->nbad, sizeof(entry), compare_entries) != NULL;
+}
+
+/* What of a table's entry names data; 0: nothing. */
+static uint64_t data_entry(const struct verify *v, const uint8_t *p)
+{
+	uint64_t entry = qd_get_be64(p);
+
+	if (qd_l2_is_compressed(entry))
+		return entry & ~QD_COPIED;
+	if (v->img->geom.extended_l2 ? (uint32_t)qd_get_be64(p + 8) == 0 : (entry & QD_L2_ZERO) != 0)
+		return 0;
+	return qd_entry_host_off(entry);
+}
+
+static void tell(struct verify *v, const struct layer *l, uint64_t guest_off, uint64_t entry)
+{
+	const struct qd_geom *g = &v->img->geom;
+	bool compressed = qd_l2_is_compressed(entry);
+	struct qd_verify_bad bad = {
+		.layer = l->name, .snapshot_id = l->id, .offset = guest_off, .compressed = compressed,
+		.host_off = compressed ? qd_l2_compressed(g, entry).host_off : entry,
+	};
+
+	bad.nbytes = guest_off < l->size ? qd_min_u64(g->cluster_size, l->size - guest_off) : g->cluster_size;
+	v->result->bad_ranges++;
+	if (v->opts->bad)
+		v->opts->bad(v->opts->ctx, &bad);
+}
+
+static int tell_table(struct verify *v, const struct layer *l, uint64_t l2_off, uint64_t first_guest,
+		      uint8_t *table, struct qd_err *err)
+{
+	const struct qd_geom *g = &v->img->geom;
+	int rc = qd_io_read_padded(v->img->io, table, (size_t)g->cluster_size, l2_off, err);
+
+	for (uint64_t i = 0; rc == 0 && i < g->l2_entries; i++) {
+		uint64_t entry = data_entry(v, table + i * g->l2_entry_size);
+
+		if (entry && is_bad(v, entry))
+			tell(v, l, (first_guest + i) << g->cluster_bits, entry);
+	}
+	return rc;
+}
+
+static int tell_layer(struct verify *v, const struct layer *l, const uint64_t *l1, uint32_t l1_entries,
+		      uint8_t *table, struct qd_err *err)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && i < l1_entries; i++)
+		if (qd_entry_host_off(l1[i]))
+			rc = tell_table(v, l, qd_entry_host_off(l1[i]), i * v->img->geom.l2_entries, table, err);
+	return rc;
+}
+
+static int tell_snapshot(struct verify *v, const struct qd_snapshot *s, uint8_t *table, struct qd_err *err)
+{
+	struct layer l = { .name = s->name, .id = s->id, .size = s->disk_size };
+	uint64_t *l1 = NULL;
+	int rc;
+
+	if (s == qd_image_find_pin(v->img))
+		return 0;
+	rc = qd_image_load_l1(v->img, s->l1_off, s->l1_entries, &l1, err);
+	if (rc == 0)
+		rc = tell_layer(v, &l, l1, s->l1_entries, table, err);
+	free(l1);
+	return rc;
+}
+
+static int tell_all(struct verify *v, struct qd_err *err)
+{
+	struct layer active = { .size = v->img->header.virtual_size };
+	uint8_t *table;
+	int rc;
+
+	if (!v->nbad)
+		return 0;
+	qsort(v->bad, (size_t)v->nbad, sizeof(*v->bad), compare_entries);
+	table = malloc((size_t)v->img->geom.cluster_size);
+	if (!table)
+		return qd_err_nomem(err, "an L2 table");
+	rc = tell_layer(v, &active, v->img->l1, v->img->header.l1_entries, table, err);
+	for (uint32_t i = 0; rc == 0 && i < v->img->nsnapshots; i++)
+		rc = tell_snapshot(v, &v->img->snapshots[i], table, err);
+	free(table);
+	return rc;
+}
+
+/* ---- all of it ---- */
+
+static int open_index(struct verify *v, struct qd_err *err)
+{
+	int rc = qd_container_open(v->img, v->opts->index_path, false, &v->index, err);
+
+	if (rc)
+		return rc;
+	v->result->state = qd_container_state_name(v->index->state);
+	if (v->index->state == QD_CONTAINER_ABSENT)
+		return qd_err_set(err, QD_E_INVALID, "there is no index to compare with: qdedup rehash makes one");
+	if (v->index->state == QD_CONTAINER_STALE)
+		return qd_err_set(err, QD_E_INVALID, "the index is stale (%s): qdedup rehash makes a new one",
+				  v->index->why);
+	if (!v->index->opened)
+		return qd_err_set(err, QD_E_INVALID, "the index cannot be read: %s", v->index->why);
+	rc = qd_known_open(v->index, v->img, &v->ahead, err);
+	if (rc == 0)
+		rc = qd_known_open(v->index, v->img, &v->behind, err);
+	if (rc == 0)
+		v->result->hash = qd_known_digest(v->behind)->name;
+	return rc;
+}
+
+static int run(struct verify *v, struct qd_io *io, struct qd_err *err)
+{
+	uint64_t memory = v->opts->memory ? v->opts->memory : qd_default_memory(), unusable = 0;
+	struct qd_survey_opts so = { .threads = v->opts->threads, .memory = memory, .progress = v->progress };
+	struct qd_survey_ops ops = { .want = want, .commit = commit };
+	int rc = qd_image_open(io, 0, &v->img, err);
+
+	if (rc == 0)
+		rc = qd_image_require_plain(v->img, err);
+	if (rc == 0)
+		rc = open_index(v, err);
+	if (rc)
+		return rc;
+	so.digest = qd_known_digest(v->behind);
+	rc = qd_survey_walk(v->img, &so, &ops, v, &unusable, err);
+	if (rc == 0 && unusable)
+		rc = qd_err_set(err, QD_E_CORRUPT, "%" PRIu64 " table entries cannot be true: run qdedup check "
+				"first", unusable);
+	v->result->bad_clusters = v->nbad;
+	v->result->index_damaged = qd_known_is_damaged(v->ahead) || qd_known_is_damaged(v->behind);
+	return rc ? rc : tell_all(v, err);
+}
+
+int qd_verify_io(struct qd_io *io, const struct qd_verify_opts *opts, struct qd_progress *progress,
+		 struct qd_verify_result *ret_result, struct qd_err *err)
+{
+	struct verify v = { .opts = opts, .result = ret_result, .progress = progress };
+	int rc;
+
+	*ret_result = (struct qd_verify_result){ .state = "absent" };
+	rc = run(&v, io, err);
+	free(v.bad);
+	qd_known_free(v.ahead);
+	qd_known_free(v.behind);
+	qd_container_close(v.index);
+	qd_image_detach(v.img);
+	return rc ? qd_err_file(err, rc, io->name) : 0;
+}
+
+int qd_verify(const char *path, const struct qd_verify_opts *opts, struct qd_progress *progress,
+	      struct qd_verify_result *ret_result, struct qd_err *err)
+{
+	struct qd_file_opts file = { .no_lock = opts->no_lock };
+	struct qd_io *io = NULL;
+	int rc = qd_io_file_open(path, &file, &io, err);
+
+	if (rc == 0)
+		rc = qd_verify_io(io, opts, progress, ret_result, err);
+	qd_io_close(io);
+	return rc;
+}
