@@ -51,6 +51,7 @@ struct cmd {
 };
 
 int cmd_check(int argc, char **argv);
+int cmd_compact(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 int cmd_create(int argc, char **argv);

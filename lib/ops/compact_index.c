@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The hash table of an image whose clusters move.  Its records name clusters by where they
+ * lie, so before the first one moves the container is taken out, its records kept in a
+ * temporary file; each move is remembered; and at the end a new container is made of the
+ * records of the clusters that are still there, by their new names.
+ *
+ *	was    now -> was          record of `was`
+ *	5      5                   kept as it is
+ *	9      2 -> 9              found by 9, written as 2
+ *
+ * A crash in between leaves an image without a hash table: `rehash` makes a new one.
+ */
+#include "ops/compact_int.h"
+
+#include <stdlib.h>
+
+#include "base/tmpfile.h"
+#include "dedup/container.h"
+#include "dedup/records.h"
+#include "format/entry.h"
+#include "ops/install.h"
+
+struct renamed {		/* a compressed cluster */
+	uint64_t now;		/* 0: free slot */
+	uint64_t was;
+};
+
+struct compact_index {
+	struct qd_geom geom;
+	struct qd_io *io;		/* temporary file */
+	struct qd_table *table;		/* in it: the records as they were */
+	struct qd_records *was;		/* by host cluster: what it was, 0: the same */
+	struct renamed *streams;	/* open addressing */
+	uint64_t nslots;		/* a power of two, or 0 */
+	uint64_t nstreams;
+	uint64_t log_nbytes, redo_nbytes;
+	const char *path;		/* external: its file */
+};
+
+void compact_index_free(struct compact *c)
+{
+	struct compact_index *ix = c->index;
+
+	if (!ix)
+		return;
+	qd_table_close(ix->table);
+	qd_io_close(ix->io);
+	qd_records_free(ix->was);
+	free(ix->streams);
+	free(ix);
+	c->index = NULL;
+}
+
+/* ---- taking it out ---- */
+
+/* Copies the records of a container that can be believed into a table in a temporary file. */
+static int keep_records(struct compact *c, struct compact_index *ix, struct qd_container *old, struct qd_err *err)
+{
+	struct qd_table_maker *maker = NULL;
+	struct qd_table_ext ext;
+	uint64_t nbytes;
+	int rc = qd_table_maker_new(&ix->geom, qd_table_digest(old->table), c->memory / 8, c->opts->tmpdir, &maker, err);
+
+	if (rc == 0)
+		rc = qd_install_copy_records(old, maker, err);
+	if (rc == 0)
+		rc = qd_table_maker_finish(maker, old->ext.generation, &ext, &nbytes, err);
+	if (rc == 0)
+		rc = qd_tmpfile_open(c->opts->tmpdir, &ix->io, err);
+	if (rc == 0)
+		rc = qd_table_maker_write(maker, ix->io, 0, err);
+	if (rc == 0)
+		rc = qd_table_open(ix->io, 0, &ext, &ix->geom, &ix->table, err);
+	if (rc == 0)
+		rc = qd_records_new(8, c->memory / 8, c->opts->tmpdir, &ix->was, err);
+	qd_table_maker_free(maker);
+	return rc;
+}
+
+static int take(struct compact *c, struct qd_image *img, struct qd_container *old, struct qd_err *err)
+{
+	struct qd_install_result r;
+	int rc = 0;
+
+	if (old->state == QD_CONTAINER_VALID && old->opened) {
+		c->index = calloc(1, sizeof(*c->index));
+		if (!c->index)
+			return qd_err_nomem(err, "the hash table");
+		c->index->geom = img->geom;
+		c->index->log_nbytes = old->ext.log_nbytes;
+		c->index->redo_nbytes = old->ext.redo_nbytes;
+		c->index->path = old->external ? c->opts->index_path : NULL;
+		rc = keep_records(c, c->index, old, err);
+	}
+	if (rc == 0 && old->state != QD_CONTAINER_ABSENT) {
+		rc = qd_install_drop(img, old, &r, err);
+		c->res->flushes += rc ? 0 : r.flushes;
+	}
+	return rc;
+}
+
+int compact_index_take(struct compact *c, struct qd_err *err)
+{
+	struct qd_image *img = NULL;
+	struct qd_container *old = NULL;
+	int rc = compact_open(c, &img, err);
+
+	if (rc == 0)
+		rc = qd_container_open(img, c->opts->index_path, false, &old, err);
+	if (rc == 0)
+		rc = take(c, img, old, err);
+	qd_container_close(old);
+	compact_close(img);
+	return rc;
+}
+
+/* ---- following moves ---- */
+
+static struct renamed *find_slot(const struct compact_index *ix, uint64_t now)
+{
+	uint64_t i = (now * 0x9e3779b97f4a7c15ull) >> 20;
+
+	while (ix->streams[i & (ix->nslots - 1)].now && ix->streams[i & (ix->nslots - 1)].now != now)
+		i++;
+	return &ix->streams[i & (ix->nslots - 1)];
+}
+
+static int grow(struct compact_index *ix, struct qd_err *err)
+{
+	struct compact_index bigger = { .nslots = ix->nslots ? ix->nslots * 2 : 1024 };
+
+	bigger.streams = calloc((size_t)bigger.nslots, sizeof(*bigger.streams));
+	if (!bigger.streams)
+		return qd_err_nomem(err, "the list of moved clusters");
+	for (uint64_t i = 0; i < ix->nslots; i++)
+		if (ix->streams[i].now)
+			*find_slot(&bigger, ix->streams[i].now) = ix->streams[i];
+	free(ix->streams);
+	ix->streams = bigger.streams;
+	ix->nslots = bigger.nslots;
+	return 0;
+}
+
+/* What an entry was before the first move. */
+static int original(const struct compact_index *ix, uint64_t entry, uint64_t *ret_was, struct qd_err *err)
+{
+	uint8_t bytes[8];
+	int rc;
+
+	*ret_was = entry;
+	if (qd_l2_is_compressed(entry)) {
+		if (ix->nslots && find_slot(ix, entry)->now)
+			*ret_was = find_slot(ix, entry)->was;
+		return 0;
+	}
+	rc = qd_records_get(ix->was, entry >> ix->geom.cluster_bits, bytes, err);
+	if (rc == 0 && qd_get_be64(bytes))
+		*ret_was = qd_get_be64(bytes);
+	return rc;
+}
+
+int compact_index_moved(struct compact *c, uint64_t from, uint64_t to, struct qd_err *err)
+{
+	struct compact_index *ix = c->index;
+	uint64_t was;
+	uint8_t bytes[8];
+	int rc;
+
+	if (!ix)
+		return 0;
+	rc = original(ix, from, &was, err);
+	if (rc)
+		return rc;
+	if (!qd_l2_is_compressed(to)) {
+		qd_put_be64(bytes, was);
+		return qd_records_put(ix->was, to >> ix->geom.cluster_bits, bytes, err);
+	}
+	if (ix->nstreams >= ix->nslots / 2)
+		rc = grow(ix, err);
+	if (rc == 0) {
+		ix->nstreams += find_slot(ix, to)->now == 0;
+		*find_slot(ix, to) = (struct renamed){ to, was };
+	}
+	return rc;
+}
+
+/* ---- putting it back ---- */
+
+struct putting {
+	struct compact_index *ix;
+	struct qd_table_maker *maker;
+};
+
+static bool never(void *ctx, const struct qd_surveyed *c, uint64_t number)
+{
+	(void)ctx;
+	(void)c;
+	(void)number;
+	return false;
+}
+
+static int put_records(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
+{
+	struct putting *p = ctx;
+	struct qd_record record;
+	uint64_t was;
+
+	for (unsigned i = 0; i < n; i++) {
+		int rc = original(p->ix, v[i].c.entry, &was, err);
+
+		if (rc == 0)
+			rc = qd_table_find(p->ix->table, was, &record, err);
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			continue;
+		record.entry = v[i].c.entry;
+		rc = qd_table_maker_add(p->maker, &record, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int install(struct compact *c, struct qd_image *img, struct qd_table_maker *maker, struct qd_err *err)
+{
+	struct qd_install in = {
+		.maker = maker, .log_nbytes = c->index->log_nbytes, .redo_nbytes = c->index->redo_nbytes,
+		.index_path = c->index->path, .valid = true,
+	};
+	struct qd_container *none = NULL;
+	struct qd_install_result r;
+	int rc = qd_container_open(img, NULL, false, &none, err);
+
+	if (rc == 0)
+		rc = qd_install_container(img, none, &in, &r, err);
+	if (rc == 0)
+		c->res->flushes += r.flushes;
+	c->res->indexed = rc == 0;
+	qd_container_close(none);
+	return rc;
+}
+
+int compact_index_put(struct compact *c, struct qd_err *err)
+{
+	struct qd_survey_opts opts = { .threads = 1, .memory = c->memory / 4 };
+	struct qd_survey_ops ops = { .want = never, .commit = put_records };
+	struct putting p = { .ix = c->index };
+	struct qd_image *img = NULL;
+	int rc;
+
+	if (!c->index)
+		return 0;
+	rc = compact_open(c, &img, err);
+	if (rc == 0)
+		rc = qd_table_maker_new(&c->index->geom, qd_table_digest(c->index->table), c->memory / 8,
+					c->opts->tmpdir, &p.maker, err);
+	if (rc == 0)
+		rc = qd_survey_walk(img, &opts, &ops, &p, NULL, err);
+	if (rc == 0)
+		rc = install(c, img, p.maker, err);
+	qd_table_maker_free(p.maker);
+	compact_close(img);
+	return rc;
+}
