@@ -45,6 +45,7 @@
 	X(refcount) \
 	X(size) \
 	X(snapshot) \
+	X(spill) \
 	X(table) \
 	X(table_format) \
 	X(tally) \
