@@ -273,6 +273,31 @@ int qd_queue_read(struct qd_queue *q, void *buf, size_t nbytes, uint64_t off, st
 	return rc;
 }
 
+struct walk {
+	int (*fn)(void *ctx, uint32_t section, const uint8_t *data, size_t nbytes, uint64_t off);
+	void *ctx;
+	uint32_t section;
+};
+
+static int walk_run(void *ctx, const uint8_t *data, size_t nbytes, uint64_t off)
+{
+	const struct walk *w = ctx;
+
+	return w->fn(w->ctx, w->section, data, nbytes, off);
+}
+
+int qd_queue_walk(struct qd_queue *q,
+		  int (*fn)(void *ctx, uint32_t section, const uint8_t *data, size_t nbytes, uint64_t off),
+		  void *ctx, struct qd_err *err)
+{
+	struct walk w = { .fn = fn, .ctx = ctx };
+	int rc = 0;
+
+	for (struct section *s = q->first; rc == 0 && s; s = s->next, w.section++)
+		rc = qd_section_walk(&s->bytes, walk_run, &w, err);
+	return rc;
+}
+
 void qd_queue_stats(const struct qd_queue *q, struct qd_queue_stats *ret_stats)
 {
 	*ret_stats = q->stats;

@@ -57,6 +57,15 @@ int qd_queue_barrier(struct qd_queue *q, struct qd_err *err);
 /* Exactly nbytes of the file as it will be; what lies past its end, queued writes included, is zeros. */
 int qd_queue_read(struct qd_queue *q, void *buf, size_t nbytes, uint64_t off, struct qd_err *err);
 
+/*
+ * Calls fn(ctx, section, data, nbytes, off) for each run of queued bytes within a page, the
+ * sections in order, numbered from 0, and in each by ascending off.  data is valid until
+ * the next call for this queue.  A value other than 0 ends the walk and is returned.
+ */
+int qd_queue_walk(struct qd_queue *q,
+		  int (*fn)(void *ctx, uint32_t section, const uint8_t *data, size_t nbytes, uint64_t off),
+		  void *ctx, struct qd_err *err);
+
 /* The caller wrote to the io himself: the next barrier is not free. */
 void qd_queue_wrote_data(struct qd_queue *q);
 

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Replay: bringing the writes of the pending batch to their places.
+ *
+ *	for every WRITE: what is in the file now?
+ *	    bytes of before the batch (CRC)          nothing of the batch has reached them
+ *	    what a WRITE of the batch puts there     all up to that one have
+ *	    anything else                            somebody else wrote: refused (J6)
+ *
+ * Then, section by section with flushes between, those WRITEs that come after what is
+ * there.  So a replay that is cut short is one more crash of the same kind, and the next
+ * replay ends in the same bytes.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "txn/journal_int.h"
+
+struct redo {
+	uint64_t off;
+	uint32_t crc;			/* of the bytes before the batch */
+	uint32_t section;
+	uint32_t order;
+	uint8_t nbytes;
+	bool there;			/* it, or a later one of the same place, is in the file */
+	uint8_t bytes[QD_JOURNAL_MAX_WRITE];
+};
+
+struct batch {
+	struct redo *all;
+	size_t n, capacity;
+	uint32_t section;
+};
+
+static int take_entry(void *ctx, const struct qd_journal_entry *e, struct qd_err *err)
+{
+	struct batch *b = ctx;
+	struct redo *r;
+
+	b->section += e->type == QD_JOURNAL_BARRIER;
+	if (e->type != QD_JOURNAL_WRITE)
+		return 0;
+	if (b->n == b->capacity) {
+		size_t capacity = b->capacity ? b->capacity * 2 : 64;
+
+		r = realloc(b->all, capacity * sizeof(*r));
+		if (!r)
+			return qd_err_nomem(err, "a redo batch");
+		b->all = r;
+		b->capacity = capacity;
+	}
+	r = &b->all[b->n];
+	r->off = qd_get_be64(e->payload);
+	r->crc = qd_get_be32(e->payload + 8);
+	r->section = b->section;
+	r->order = (uint32_t)b->n++;
+	r->nbytes = (uint8_t)(e->nbytes - QD_JOURNAL_WRITE_HEAD);
+	r->there = false;
+	memcpy(r->bytes, e->payload + QD_JOURNAL_WRITE_HEAD, r->nbytes);
+	return 0;
+}
+
+static int by_place(const void *pa, const void *pb)
+{
+	const struct redo *a = pa, *b = pb;
+
+	if (a->off != b->off)
+		return a->off < b->off ? -1 : 1;
+	return a->order < b->order ? -1 : a->order > b->order;
+}
+
+static int by_order(const void *pa, const void *pb)
+{
+	const struct redo *a = pa, *b = pb;
+
+	return a->order < b->order ? -1 : a->order > b->order;
+}
+
+/* ---- checking ---- */
+
+/* The WRITEs of one place, in order. */
+static int check_group(struct redo *group, size_t n, struct qd_io *target, struct qd_err *err)
+{
+	uint8_t now[QD_JOURNAL_MAX_WRITE];
+	size_t there = 0;
+	int rc = qd_io_read_padded(target, now, group[0].nbytes, group[0].off, err);
+
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < n; i++)
+		if (memcmp(now, group[i].bytes, group[i].nbytes) == 0)
+			there = i + 1;
+	for (size_t i = 0; i < there; i++)
+		group[i].there = true;
+	if (there || qd_crc32c(QD_CRC32C_SEED, now, group[0].nbytes) == group[0].crc)
+		return 0;
+	return qd_err_set(err, QD_E_CORRUPT, "journal: the %u bytes at 0x%" PRIx64 " are neither what the "
+			  "operation found there nor what it writes: somebody else wrote since",
+			  group[0].nbytes, group[0].off);
+}
+
+static int check_shape(const struct redo *r, const struct redo *next, struct qd_err *err)
+{
+	uint64_t end;
+
+	if (!qd_add_u64(r->off, r->nbytes, &end) || end > INT64_MAX || r->off / 512 != (end - 1) / 512)
+		return qd_err_set(err, QD_E_CORRUPT, "journal: a write of %u bytes at 0x%" PRIx64
+				  " does not lie in one sector", r->nbytes, r->off);
+	if (next && next->off < end && (next->off != r->off || next->nbytes != r->nbytes))
+		return qd_err_set(err, QD_E_CORRUPT, "journal: the writes at 0x%" PRIx64 " and 0x%" PRIx64
+				  " overlap in part", r->off, next->off);
+	return 0;
+}
+
+static int check_all(struct batch *b, struct qd_io *target, struct qd_err *err)
+{
+	int rc = 0;
+
+	if (b->n)
+		qsort(b->all, b->n, sizeof(*b->all), by_place);
+	for (size_t i = 0; rc == 0 && i < b->n; i++)
+		rc = check_shape(&b->all[i], i + 1 < b->n ? &b->all[i + 1] : NULL, err);
+	for (size_t i = 0, end; rc == 0 && i < b->n; i = end) {
+		for (end = i + 1; end < b->n && b->all[end].off == b->all[i].off;)
+			end++;
+		rc = check_group(b->all + i, end - i, target, err);
+	}
+	if (b->n)
+		qsort(b->all, b->n, sizeof(*b->all), by_order);
+	return rc;
+}
+
+/* ---- applying ---- */
+
+static int apply(const struct batch *b, struct qd_io *target, struct qd_err *err)
+{
+	bool unflushed = true;		/* what is there already may be in a cache only */
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < b->n; i++) {
+		const struct redo *r = &b->all[i];
+
+		if (i && r->section != b->all[i - 1].section && unflushed) {
+			rc = qd_io_flush(target, err);
+			unflushed = false;
+		}
+		if (rc == 0 && !r->there) {
+			rc = qd_io_write(target, r->bytes, r->nbytes, r->off, err);
+			unflushed = true;
+		}
+	}
+	return rc ? rc : qd_io_flush(target, err);
+}
+
+int qd_journal_replay(struct qd_journal *j, struct qd_io *target, bool dry_run, uint64_t *ret_nwrites,
+		      struct qd_err *err)
+{
+	struct batch b = { .all = NULL };
+	uint64_t nwrites = 0;
+	int rc = 0;
+
+	if (j->pending) {
+		rc = j->areas[2].why[0] ? journal_refuse_damaged(j, err) :
+					  journal_each(j, &j->areas[2], take_entry, &b, err);
+		if (rc == 0)
+			rc = check_all(&b, target, err);
+		for (size_t i = 0; i < b.n; i++)
+			nwrites += !b.all[i].there;
+		if (rc == 0 && !dry_run)
+			rc = apply(&b, target, err);
+		if (rc == 0 && !dry_run)
+			rc = qd_journal_redo_applied(j, err);
+	}
+	free(b.all);
+	if (rc == 0)
+		*ret_nwrites = nwrites;
+	return rc;
+}
