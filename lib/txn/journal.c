@@ -299,7 +299,7 @@ static int scan(struct qd_journal *j, struct qd_err *err)
 	judge_closed(j);
 	judge_redo(j);
 	j->damaged = j->why[0] != '\0';
-	if (j->pending)
+	if (j->pending && !j->areas[2].why[0])
 		rc = journal_each(j, &j->areas[2], count_write, j, err);
 	return rc ? rc : journal_count(j, err);
 }
