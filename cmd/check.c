@@ -88,7 +88,8 @@ static int repair(const struct options *o, struct check_args *args, struct qd_io
 {
 	struct qd_repair_opts opts = {
 		.what = args->what, .dry_run = args->dry_run, .threads = o->threads, .memory = o->memory,
-		.found = check_keep, .planned = check_keep_planned, .ready = show_plan, .ctx = args,
+		.tmpdir = o->tmpdir, .found = check_keep, .planned = check_keep_planned,
+		.ready = show_plan, .ctx = args,
 		.save = args->save ? qd_newfile_io(args->save) : NULL,
 	};
 	int rc;

@@ -314,8 +314,8 @@ int qd_check(struct qd_io *io, const struct qd_check_opts *opts, struct qd_progr
 
 	c.threads = opts->threads ? opts->threads : qd_cpu_count();
 	c.memory = opts->memory ? opts->memory : qd_default_memory();
-	qd_extents_init(&c.extents, c.memory / 8);
-	qd_l2set_init(&c.l2, c.memory / 4);
+	qd_extents_init(&c.extents, c.memory / 4);
+	qd_l2set_init(&c.l2, c.memory / 8 * 3);
 	rc = run(&c, err);
 	release(&c);
 	if (rc == 0)

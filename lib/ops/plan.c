@@ -1,26 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Planned bytes in pages of 4 KiB, found by a hash table; each page has a step for each
- * of its words.
+ * Planned bytes lie over the base, page by page (plan_pages.h); each word has its step.
+ * A lock keeps those who read apart from who plans, for a check that is still running may
+ * have what it finds planned at once.
  */
 #include "ops/plan.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
+#include "ops/plan_pages.h"
 #include "space/refcount.h"
 
-#define PAGE_BITS 12u
-#define PAGE (1u << PAGE_BITS)
-#define WORDS (PAGE / 8)
-
-struct page {
-	uint64_t number;
-	uint8_t step[WORDS];
-	uint8_t data[PAGE];
-};
+#define PAGE_BITS QD_PLAN_PAGE_BITS
+#define PAGE QD_PLAN_PAGE
+#define WORDS QD_PLAN_WORDS
 
 struct qd_plan {
 	struct qd_io io;	/* the planned image */
@@ -29,76 +26,9 @@ struct qd_plan {
 	uint64_t base_size;	/* bytes */
 	uint64_t new_off;
 	uint64_t end;		/* of the new clusters */
-	uint64_t limit;
-	struct page **slots;	/* open addressing */
-	size_t nslots;
-	size_t npages;
+	pthread_rwlock_t lock;	/* of the pages */
+	struct qd_plan_pages *pages;
 };
-
-/* ---- pages ---- */
-
-static size_t slot_of(const struct qd_plan *p, uint64_t number)
-{
-	size_t i = (size_t)((number * 0x9e3779b97f4a7c15ull) >> 20) & (p->nslots - 1);
-
-	while (p->slots[i] && p->slots[i]->number != number)
-		i = (i + 1) & (p->nslots - 1);
-	return i;
-}
-
-static struct page *find_page(const struct qd_plan *p, uint64_t number)
-{
-	return p->nslots ? p->slots[slot_of(p, number)] : NULL;
-}
-
-static int grow_slots(struct qd_plan *p, struct qd_err *err)
-{
-	struct page **old = p->slots;
-	size_t n = p->nslots;
-
-	p->slots = calloc(n ? n * 2 : 256, sizeof(void *));
-	if (!p->slots) {
-		p->slots = old;
-		return qd_err_nomem(err, "the plan");
-	}
-	p->nslots = n ? n * 2 : 256;
-	for (size_t i = 0; i < n; i++)
-		if (old[i])
-			p->slots[slot_of(p, old[i]->number)] = old[i];
-	free(old);
-	return 0;
-}
-
-static int touch_page(struct qd_plan *p, uint64_t number, struct page **ret_page, struct qd_err *err)
-{
-	struct page *page = find_page(p, number);
-	int rc;
-
-	if (page) {
-		*ret_page = page;
-		return 0;
-	}
-	if (p->npages >= p->limit / (sizeof(*page) + 2 * sizeof(void *)))
-		return qd_err_set(err, QD_E_NOMEM, "the plan of the repair does not fit the memory limit: allow more with --memory");
-	if (p->npages * 2 >= p->nslots) {
-		rc = grow_slots(p, err);
-		if (rc)
-			return rc;
-	}
-	page = calloc(1, sizeof(*page));
-	if (!page)
-		return qd_err_nomem(err, "the plan");
-	page->number = number;
-	rc = qd_io_read_padded(p->base, page->data, PAGE, number << PAGE_BITS, err);
-	if (rc) {
-		free(page);
-		return rc;
-	}
-	p->slots[slot_of(p, number)] = page;
-	p->npages++;
-	*ret_page = page;
-	return 0;
-}
 
 /* ---- the planned image as an io ---- */
 
@@ -112,26 +42,27 @@ static uint64_t planned_size(const struct qd_plan *p)
 	return p->end > p->new_off ? qd_max_u64(p->base_size, p->end) : p->base_size;
 }
 
-static void overlay(const struct qd_plan *p, uint8_t *buf, size_t nbytes, uint64_t off)
+static int overlay(struct qd_plan *p, uint8_t *buf, size_t nbytes, uint64_t off, struct qd_err *err)
 {
-	for (uint64_t at = off; p->npages && at < off + nbytes;) {
+	int rc = 0;
+
+	pthread_rwlock_rdlock(&p->lock);
+	for (uint64_t at = off; rc == 0 && at < off + nbytes && qd_plan_pages_count(p->pages);) {
 		size_t within = (size_t)(at & (PAGE - 1));
 		size_t n = (size_t)qd_min_u64(PAGE - within, off + nbytes - at);
-		const struct page *page = find_page(p, at >> PAGE_BITS);
 
-		if (page)
-			memcpy(buf + (at - off), page->data + within, n);
+		rc = qd_plan_pages_overlay(p->pages, at >> PAGE_BITS, within, buf + (at - off), n, err);
 		at += n;
 	}
+	pthread_rwlock_unlock(&p->lock);
+	return rc;
 }
 
 int qd_plan_read(struct qd_plan *p, void *buf, size_t nbytes, uint64_t off, struct qd_err *err)
 {
 	int rc = qd_io_read_padded(p->base, buf, nbytes, off, err);
 
-	if (rc == 0)
-		overlay(p, buf, nbytes, off);
-	return rc;
+	return rc ? rc : overlay(p, buf, nbytes, off, err);
 }
 
 static ssize_t op_pread(struct qd_io *io, void *buf, size_t nbytes, uint64_t off)
@@ -184,9 +115,9 @@ static int op_next_data(struct qd_io *io, uint64_t off, uint64_t *ret_data, uint
 
 	if (qd_io_next_data(p->base, qd_min_u64(off, p->base_size), &data, &hole, NULL))
 		return -EOPNOTSUPP;
-	if (p->npages == 0 && data == hole)
+	if (qd_plan_is_empty(p) && data == hole)
 		return -ENXIO;
-	if (p->npages)
+	if (!qd_plan_is_empty(p))
 		data = off, hole = qd_max_u64(hole, size);
 	*ret_data = data;
 	*ret_hole = hole;
@@ -198,7 +129,7 @@ static const struct qd_io_ops plan_ops = {
 	.truncate = op_truncate, .next_data = op_next_data,
 };
 
-int qd_plan_new(struct qd_io *io, const struct qd_geom *geom, uint64_t new_off, uint64_t limit,
+int qd_plan_new(struct qd_io *io, const struct qd_geom *geom, const struct qd_plan_opts *opts,
 		struct qd_plan **ret_plan, struct qd_err *err)
 {
 	struct qd_plan *p = calloc(1, sizeof(*p));
@@ -209,11 +140,13 @@ int qd_plan_new(struct qd_io *io, const struct qd_geom *geom, uint64_t new_off, 
 	p->io = (struct qd_io){ .ops = &plan_ops, .name = io->name, .align = 1 };
 	p->base = io;
 	p->geom = *geom;
-	p->new_off = p->end = new_off;
-	p->limit = limit;
+	p->new_off = p->end = opts->new_off;
+	pthread_rwlock_init(&p->lock, NULL);
 	rc = qd_io_size(io, &p->base_size, err);
+	if (rc == 0)
+		rc = qd_plan_pages_new(opts->memory, opts->tmpdir, &p->pages, err);
 	if (rc) {
-		free(p);
+		qd_plan_free(p);
 		return rc;
 	}
 	*ret_plan = p;
@@ -224,9 +157,8 @@ void qd_plan_free(struct qd_plan *p)
 {
 	if (!p)
 		return;
-	for (size_t i = 0; i < p->nslots; i++)
-		free(p->slots[i]);
-	free(p->slots);
+	qd_plan_pages_free(p->pages);
+	pthread_rwlock_destroy(&p->lock);
 	free(p);
 }
 
@@ -237,16 +169,26 @@ struct qd_io *qd_plan_io(struct qd_plan *p)
 
 /* ---- planning ---- */
 
-int qd_plan_write(struct qd_plan *p, const void *buf, size_t nbytes, uint64_t off, enum qd_plan_step step,
-		  struct qd_err *err)
+/* A new page begins as what the base has there. */
+static int touch(struct qd_plan *p, uint64_t number, enum qd_plan_step step, struct qd_plan_page **ret_page,
+		 struct qd_err *err)
 {
-	const uint8_t *from = buf;
+	bool is_new = false;
+	int rc = qd_plan_pages_touch(p->pages, number, step, ret_page, &is_new, err);
 
+	if (rc == 0 && is_new && number << PAGE_BITS < p->base_size)
+		rc = qd_io_read_padded(p->base, (*ret_page)->data, PAGE, number << PAGE_BITS, err);
+	return rc;
+}
+
+static int write_locked(struct qd_plan *p, const uint8_t *from, size_t nbytes, uint64_t off,
+			enum qd_plan_step step, struct qd_err *err)
+{
 	for (uint64_t at = off; at < off + nbytes;) {
 		size_t within = (size_t)(at & (PAGE - 1));
 		size_t n = (size_t)qd_min_u64(PAGE - within, off + nbytes - at);
-		struct page *page = NULL;
-		int rc = touch_page(p, at >> PAGE_BITS, &page, err);
+		struct qd_plan_page *page = NULL;
+		int rc = touch(p, at >> PAGE_BITS, step, &page, err);
 
 		if (rc)
 			return rc;
@@ -258,6 +200,17 @@ int qd_plan_write(struct qd_plan *p, const void *buf, size_t nbytes, uint64_t of
 		at += n;
 	}
 	return 0;
+}
+
+int qd_plan_write(struct qd_plan *p, const void *buf, size_t nbytes, uint64_t off, enum qd_plan_step step,
+		  struct qd_err *err)
+{
+	int rc;
+
+	pthread_rwlock_wrlock(&p->lock);
+	rc = write_locked(p, buf, nbytes, off, step, err);
+	pthread_rwlock_unlock(&p->lock);
+	return rc;
 }
 
 int qd_plan_put64(struct qd_plan *p, uint64_t off, uint64_t value, enum qd_plan_step step,
@@ -321,32 +274,10 @@ uint64_t qd_plan_end(const struct qd_plan *p)
 
 bool qd_plan_is_empty(const struct qd_plan *p)
 {
-	return p->npages == 0;
+	return qd_plan_pages_count(p->pages) == 0;
 }
 
 /* ---- applying ---- */
-
-static int compare_pages(const void *pa, const void *pb)
-{
-	const struct page *a = *(struct page *const *)pa, *b = *(struct page *const *)pb;
-
-	return a->number < b->number ? -1 : a->number > b->number;
-}
-
-static int sort_pages(const struct qd_plan *p, struct page ***ret_pages, struct qd_err *err)
-{
-	struct page **pages = calloc(p->npages ? p->npages : 1, sizeof(void *));
-	size_t n = 0;
-
-	if (!pages)
-		return qd_err_nomem(err, "the plan");
-	for (size_t i = 0; i < p->nslots; i++)
-		if (p->slots[i])
-			pages[n++] = p->slots[i];
-	qsort(pages, n, sizeof(void *), compare_pages);
-	*ret_pages = pages;
-	return 0;
-}
 
 /* Each count the larger of the two, so that nothing in use ever looks free. */
 static void raise_counts(const struct qd_plan *p, uint8_t *word, const uint8_t *old)
@@ -361,15 +292,15 @@ static void raise_counts(const struct qd_plan *p, uint8_t *word, const uint8_t *
 
 enum pass { PASS_DROP, PASS_NEW, PASS_SWITCH, PASS_REFCOUNT, PASS_COPIED, NPASSES };
 
+static const uint8_t step_of[NPASSES] = {
+	[PASS_DROP] = QD_PLAN_DROP, [PASS_NEW] = QD_PLAN_NEW, [PASS_SWITCH] = QD_PLAN_SWITCH,
+	[PASS_REFCOUNT] = QD_PLAN_REFCOUNT, [PASS_COPIED] = QD_PLAN_COPIED,
+};
+
 /* What this pass makes of word w, in `word`; false when it is not its business. */
-static bool word_of_pass(const struct qd_plan *p, const struct page *page, size_t w, enum pass pass,
+static bool word_of_pass(const struct qd_plan *p, const struct qd_plan_page *page, size_t w, enum pass pass,
 			 const uint8_t *now, uint8_t *word)
 {
-	static const uint8_t step_of[NPASSES] = {
-		[PASS_DROP] = QD_PLAN_DROP, [PASS_NEW] = QD_PLAN_NEW, [PASS_SWITCH] = QD_PLAN_SWITCH,
-		[PASS_REFCOUNT] = QD_PLAN_REFCOUNT, [PASS_COPIED] = QD_PLAN_COPIED,
-	};
-
 	memcpy(word, page->data + w * 8, 8);
 	if (pass == PASS_NEW && page->step[w] == QD_PLAN_NEW)
 		return true;
@@ -380,67 +311,83 @@ static bool word_of_pass(const struct qd_plan *p, const struct page *page, size_
 	return memcmp(word, now + w * 8, 8) != 0;
 }
 
-static int queue_page(struct qd_plan *p, const struct page *page, enum pass pass, struct qd_queue *q,
+static int queue_page(struct qd_plan *p, uint64_t number, enum pass pass, struct qd_queue *q,
 		      struct qd_err *err)
 {
+	struct qd_plan_page page;
 	uint8_t now[PAGE], out[PAGE];
 	size_t from = 0, n = 0;
-	int rc = qd_queue_read(q, now, PAGE, page->number << PAGE_BITS, err);
+	int rc = qd_plan_pages_get(p->pages, number, &page, err);
 
+	if (rc == 0)
+		rc = qd_queue_read(q, now, PAGE, number << PAGE_BITS, err);
 	for (size_t w = 0; rc == 0 && w <= WORDS; w++) {
-		bool mine = w < WORDS && word_of_pass(p, page, w, pass, now, out + w * 8);
+		bool mine = w < WORDS && word_of_pass(p, &page, w, pass, now, out + w * 8);
 
 		if (mine && n++ == 0)
 			from = w;
 		if (mine || n == 0)
 			continue;
-		rc = qd_queue_write(q, out + from * 8, n * 8, (page->number << PAGE_BITS) + from * 8, err);
+		rc = qd_queue_write(q, out + from * 8, n * 8, (number << PAGE_BITS) + from * 8, err);
 		n = 0;
 	}
 	return rc;
 }
 
+/* May a page with these steps have words for this pass? */
+static bool is_of_pass(unsigned steps, enum pass pass)
+{
+	return (steps & 1u << step_of[pass]) || (pass == PASS_NEW && (steps & 1u << QD_PLAN_REFCOUNT));
+}
+
 int qd_plan_apply(struct qd_plan *p, struct qd_queue *q, struct qd_err *err)
 {
-	struct page **pages = NULL;
-	int rc = sort_pages(p, &pages, err);
+	size_t n = qd_plan_pages_count(p->pages);
+	uint64_t *numbers = NULL;
+	int rc = qd_plan_pages_numbers(p->pages, &numbers, err);
 
-	for (int pass = 0; rc == 0 && pass < NPASSES; pass++) {
+	for (enum pass pass = 0; rc == 0 && pass < NPASSES; pass++) {
 		rc = qd_queue_barrier(q, err);
-		for (size_t i = 0; rc == 0 && i < p->npages; i++)
-			rc = queue_page(p, pages[i], (enum pass)pass, q, err);
+		for (size_t i = 0; rc == 0 && i < n; i++)
+			if (is_of_pass(qd_plan_pages_steps(p->pages, numbers[i]), pass))
+				rc = queue_page(p, numbers[i], pass, q, err);
 	}
-	free(pages);
+	free(numbers);
 	return rc;
 }
 
-static bool page_differs(struct qd_plan *p, const struct page *page, int *ret_rc, struct qd_err *err)
+static int page_differs(struct qd_plan *p, uint64_t number, bool *ret_differs, struct qd_err *err)
 {
-	uint8_t now[PAGE];
+	uint8_t now[PAGE], planned[PAGE];
+	int rc = qd_io_read_padded(p->base, now, PAGE, number << PAGE_BITS, err);
 
-	*ret_rc = qd_io_read_padded(p->base, now, PAGE, page->number << PAGE_BITS, err);
-	return *ret_rc == 0 && memcmp(now, page->data, PAGE) != 0;
+	if (rc == 0)
+		rc = qd_plan_pages_overlay(p->pages, number, 0, planned, PAGE, err);
+	*ret_differs = rc == 0 && memcmp(now, planned, PAGE) != 0;
+	return rc;
 }
 
 int qd_plan_each_cluster(struct qd_plan *p, uint64_t from,
 			 int (*fn)(void *ctx, uint64_t off, struct qd_err *err), void *ctx,
 			 struct qd_err *err)
 {
-	struct page **pages = NULL;
-	uint64_t next = from;		/* first byte not yet told about */
-	int rc = sort_pages(p, &pages, err);
+	size_t n = qd_plan_pages_count(p->pages);
+	uint64_t *numbers = NULL, next = from;	/* first byte not yet told about */
+	int rc = qd_plan_pages_numbers(p->pages, &numbers, err);
+	bool differs = false;
 
-	for (size_t i = 0; rc == 0 && i < p->npages; i++) {
-		uint64_t page_off = pages[i]->number << PAGE_BITS;
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		uint64_t page_off = numbers[i] << PAGE_BITS;
 		uint64_t at = qd_max_u64(next, qd_align_down(page_off, p->geom.cluster_size));
 		uint64_t end = qd_min_u64(page_off + PAGE, p->new_off);
 
-		if (at >= end || !page_differs(p, pages[i], &rc, err))
+		if (at >= end)
 			continue;
-		for (; rc == 0 && at < end; at += p->geom.cluster_size)
+		rc = page_differs(p, numbers[i], &differs, err);
+		for (; rc == 0 && differs && at < end; at += p->geom.cluster_size)
 			rc = fn(ctx, at, err);
 		next = at;
 	}
-	free(pages);
+	free(numbers);
 	return rc;
 }

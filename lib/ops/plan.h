@@ -46,15 +46,18 @@ enum qd_plan_step {
 
 struct qd_plan;
 
-/*
- * A plan over io, which stays the caller's.  New clusters begin at new_off (aligned).
- * limit: bytes of memory; what does not fit is QD_E_NOMEM.
- */
-int qd_plan_new(struct qd_io *io, const struct qd_geom *geom, uint64_t new_off, uint64_t limit,
+struct qd_plan_opts {
+	uint64_t new_off;	/* new clusters begin here; aligned */
+	uint64_t memory;	/* bytes; what does not fit goes into a temporary file */
+	const char *tmpdir;	/* for that; NULL: /tmp; must stay valid */
+};
+
+/* A plan over io, which stays the caller's. */
+int qd_plan_new(struct qd_io *io, const struct qd_geom *geom, const struct qd_plan_opts *opts,
 		struct qd_plan **ret_plan, struct qd_err *err);
 void qd_plan_free(struct qd_plan *p);
 
-/* The image as planned; reading only, any number of threads while nobody plans. */
+/* The image as planned; reading only, any number of threads, also while one plans something. */
 struct qd_io *qd_plan_io(struct qd_plan *p);
 
 int qd_plan_read(struct qd_plan *p, void *buf, size_t nbytes, uint64_t off, struct qd_err *err);

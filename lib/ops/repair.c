@@ -16,6 +16,7 @@
  *	COUNTS      refcounts; new structures for all of them       "
  *	COPIED      flags                                       repair_entries.c
  *
+ *	the check of the plan and its findings                  repair_find.c
  *	what was lost is searched for in                        repair_search.c
  *	carrying it out                                         repair_apply.c
  *
@@ -76,39 +77,6 @@ const char *qd_repair_verb_meaning(enum qd_repair_verb verb)
 	return verbs[verb].meaning;
 }
 
-static enum rep_level level_of(enum qd_finding_type type)
-{
-	switch (type) {
-	case QD_F_HEADER_LENGTH:
-	case QD_F_HEADER_COMPRESSION:
-	case QD_F_HEADER_DATA_FILE:
-	case QD_F_HEADER_EXTENSION:
-		return REP_HEADER;
-	case QD_F_REFTABLE_SIZE ... QD_F_SNAPSHOT_EXTRA:
-	case QD_F_BITMAP_EXTENSION ... QD_F_L1_PAST_END:
-	case QD_F_OVERLAP:
-		return REP_ROOTS;
-	case QD_F_L1_ENTRY_RESERVED ... QD_F_L2_GARBAGE:
-		return REP_L1;
-	case QD_F_L2_ENTRY_RESERVED ... QD_F_COMPRESSED_SUBCLUSTERS:
-		return REP_L2;
-	case QD_F_REFCOUNT_OVERFLOW:
-		return REP_OVERFLOW;
-	case QD_F_REFCOUNT_LOW:
-	case QD_F_REFCOUNT_HIGH:
-	case QD_F_LEAK:
-	case QD_F_REFCOUNT_PAST_END:
-		return REP_COUNTS;
-	case QD_F_L1_COPIED_SET:
-	case QD_F_L1_COPIED_CLEAR:
-	case QD_F_COPIED_SET:
-	case QD_F_COPIED_CLEAR:
-		return REP_COPIED;
-	default:
-		return REP_NEVER;
-	}
-}
-
 void rep_plan(struct rep *r, enum qd_repair_verb verb, const struct qd_finding *f)
 {
 	r->nplanned++;
@@ -127,92 +95,7 @@ void rep_rebuild(struct rep *r, const struct qd_finding *f)
 
 /* ---- a round ---- */
 
-static bool append(struct qd_finding **v, size_t *n, size_t *capacity, const struct qd_finding *f)
-{
-	if (*n == *capacity) {
-		size_t grown = *capacity ? *capacity * 2 : 64;
-		struct qd_finding *w = realloc(*v, grown * sizeof(*w));
-
-		if (!w)
-			return false;
-		*v = w;
-		*capacity = grown;
-	}
-	(*v)[*n] = *f;
-	(*v)[(*n)++].label = NULL;
-	return true;
-}
-
-/* Findings beyond this are left to the next round. */
-static size_t most_findings(const struct rep *r)
-{
-	return (size_t)qd_max_u64(1024, r->opts->memory / 8 / sizeof(struct qd_finding));
-}
-
-static void take_finding(void *ctx, const struct qd_finding *f, uint64_t cluster_size)
-{
-	struct rep *r = ctx;
-	enum rep_level level = level_of(f->type);
-
-	(void)cluster_size;
-	/* A backing file's name is not made up; but one without length is none. */
-	if (f->type == QD_F_HEADER_BACKING && f->value[1] == 0)
-		level = REP_HEADER;
-	if ((f->type == QD_F_LEAK || f->type == QD_F_REFCOUNT_HIGH) && r->nleaks < most_findings(r))
-		r->failed |= !append(&r->leaks, &r->nleaks, &r->leaks_capacity, f);
-	if (f->type == QD_F_REFCOUNT_LOW && r->nlows < most_findings(r))
-		r->failed |= !append(&r->lows, &r->nlows, &r->lows_capacity, f);
-	if (level > r->level || level == REP_NEVER)
-		return;
-	if (level < r->level)
-		r->nfound = 0;
-	r->level = level;
-	if (r->nfound < most_findings(r))
-		r->failed |= !append(&r->found, &r->nfound, &r->capacity, f);
-}
-
-static int read_state(struct rep *r, struct qd_err *err)
-{
-	uint8_t buf[QD_HEADER_FULL_SIZE];
-	uint32_t count;
-	int rc = qd_plan_read(r->plan, buf, sizeof(buf), 0, err);
-
-	if (rc == 0)
-		rc = qd_header_decode_raw(buf, sizeof(buf), &r->header, err);
-	if (rc == 0)
-		rc = qd_io_size(r->io, &r->file_size, err);
-	if (rc)
-		return rc;
-	qd_geom_init(&r->header, &r->geom);
-	free(r->snaps);
-	r->nsnaps = 0;
-	count = (uint32_t)qd_min_u64(r->header.snapshot_count, QD_MAX_SNAPSHOTS);
-	r->snaps = calloc(count ? count : 1, sizeof(*r->snaps));
-	if (!r->snaps)
-		return qd_err_nomem(err, "the snapshot table");
-	if (!qd_is_aligned(r->header.snapshots_off, r->geom.cluster_size) || r->header.snapshots_off == 0)
-		return 0;
-	return rep_read_snapshots(r, r->header.snapshots_off, count, r->snaps, &r->nsnaps, err);
-}
-
-static int check_plan(struct rep *r, struct qd_err *err)
-{
-	struct qd_check_opts opts = {
-		.threads = r->opts->threads, .memory = r->opts->memory / 2, .found = take_finding, .ctx = r,
-		.without_refcounts = r->rebuild,
-	};
-	int rc;
-
-	r->nfound = r->nleaks = r->nlows = 0;
-	r->bitmap_table = 0;
-	r->level = REP_NEVER;
-	rc = qd_check(r->io, &opts, r->progress, &r->check, err);
-	if (rc == 0 && r->failed)
-		rc = qd_err_nomem(err, "findings");
-	return rc ? rc : read_state(r, err);
-}
-
-static int fix_one(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+int rep_fix_one(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	static int (*const fixers[REP_NLEVELS])(struct rep *, const struct qd_finding *, struct qd_err *) = {
 		[REP_HEADER] = rep_fix_header, [REP_ROOTS] = rep_fix_root, [REP_L1] = rep_fix_l1,
@@ -244,7 +127,7 @@ static int fix_first(struct rep *r, struct qd_err *err)
 		for (size_t i = 0; rc == 0 && i < r->nfound && !r->refused; i++) {
 			if (pass_of(&r->found[i]) != pass || (pass < 2 && r->nplanned != before))
 				continue;
-			rc = fix_one(r, &r->found[i], err);
+			rc = rep_fix_one(r, &r->found[i], err);
 		}
 	}
 	return rc;
@@ -256,8 +139,10 @@ static int fix_round(struct rep *r, struct qd_err *err)
 
 	if (r->level <= REP_ROOTS)
 		return fix_first(r, err);
+	if (r->overflow && (r->level == REP_COUNTS || r->level == REP_COPIED))
+		return rep_fix_at_once(r, err);
 	for (size_t i = 0; rc == 0 && i < r->nfound && !r->refused; i++)
-		rc = fix_one(r, &r->found[i], err);
+		rc = rep_fix_one(r, &r->found[i], err);
 	return rc;
 }
 
@@ -283,7 +168,7 @@ static bool is_success(const struct rep *r, const struct qd_check_result *before
 	if (r->check.check_errors || r->check.corruptions > before->corruptions)
 		return false;
 	for (size_t t = 0; r->opts->what == QD_REPAIR_ALL && t < QD_F_NTYPES; t++)
-		if (r->check.count[t] && level_of((enum qd_finding_type)t) != REP_NEVER &&
+		if (r->check.count[t] && rep_level_of((enum qd_finding_type)t) != REP_NEVER &&
 		    qd_finding_kind((enum qd_finding_type)t)->severity == QD_SEV_CORRUPTION)
 			return false;
 	return true;
@@ -294,8 +179,9 @@ static int run_rounds(struct rep *r, struct qd_err *err)
 	uint64_t before;
 	int rc;
 
-	for (unsigned round = 0; round < MAX_ROUNDS; round++) {
-		rc = check_plan(r, err);
+	/* A round that could not keep all findings has made its way, and does not count. */
+	for (unsigned round = 0; round < MAX_ROUNDS; round += !r->overflow) {
+		rc = rep_check_plan(r, err);
 		if (rc)
 			return rc;
 		before = r->nplanned;
@@ -361,6 +247,7 @@ int qd_repair(struct qd_io *io, const struct qd_repair_opts *opts, struct qd_pro
 	struct qd_check_opts first = { .threads = o.threads, .found = o.found, .ctx = o.ctx };
 	struct qd_repair_result res = { .changed = false };
 	struct rep r = { .opts = &o, .progress = progress };
+	struct qd_plan_opts where;
 	uint8_t buf[QD_HEADER_FULL_SIZE] = { 0 };
 	uint64_t size;
 	size_t nread;
@@ -384,7 +271,9 @@ int qd_repair(struct qd_io *io, const struct qd_repair_opts *opts, struct qd_pro
 	if (rc)
 		return rc;
 	qd_geom_init(&r.header, &r.geom);
-	rc = qd_plan_new(io, &r.geom, new_clusters_at(io, &res.before, size), o.memory / 2, &r.plan, err);
+	where = (struct qd_plan_opts){ new_clusters_at(io, &res.before, size), REP_MEMORY_PLAN(o.memory),
+				       o.tmpdir };
+	rc = qd_plan_new(io, &r.geom, &where, &r.plan, err);
 	if (rc)
 		return rc;
 	r.io = qd_plan_io(r.plan);

@@ -38,6 +38,7 @@ struct qd_repair_opts {
 	bool dry_run;			/* plan only */
 	unsigned threads;		/* 0: all processors */
 	uint64_t memory;		/* bytes; 0: the default */
+	const char *tmpdir;		/* for what of the plan does not fit; NULL: /tmp */
 	struct qd_io *save;		/* metadata about to be changed goes here first; NULL: nowhere */
 	qd_finding_fn found;		/* findings of the image as it was; may be NULL */
 	/* Each thing planned; may be NULL.  The finding is the one that it answers. */

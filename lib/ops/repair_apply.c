@@ -39,7 +39,9 @@ static bool may_mark_dirty(const struct qd_check_result *c)
 static int finish(struct rep *r, struct qd_io *io, struct qd_queue *q, bool marked,
 		  struct qd_repair_result *res, struct qd_err *err)
 {
-	struct qd_check_opts opts = { .threads = r->opts->threads, .memory = r->opts->memory / 2 };
+	struct qd_check_opts opts = {
+		.threads = r->opts->threads, .memory = REP_MEMORY_CHECK(r->opts->memory),
+	};
 	uint64_t bits = QD_INCOMPAT_DIRTY | QD_INCOMPAT_CORRUPT;
 	int rc;
 
@@ -76,7 +78,7 @@ int rep_carry_out(struct rep *r, struct qd_io *io, struct qd_repair_result *res,
 	if (rc == 0 && r->opts->ready)
 		rc = r->opts->ready(r->opts->ctx, res, err);
 	if (rc == 0)
-		rc = qd_queue_new(io, r->opts->memory / 4, &q, err);
+		rc = qd_queue_new(io, REP_MEMORY_QUEUE(r->opts->memory), &q, err);
 	if (rc == 0 && mark)
 		rc = set_bits(r, q, 0, QD_INCOMPAT_DIRTY, err);
 	if (rc == 0)

@@ -223,17 +223,34 @@ static int walk(struct owners *o, bool tables, struct qd_err *err)
 	return rc;
 }
 
+/* What memory has no number for is left to the next round. */
+static uint64_t cut_findings(struct rep *r)
+{
+	uint64_t most = qd_max_u64(1024, REP_MEMORY_FINDINGS(r->opts->memory) / 2 / sizeof(uint64_t)), n = 0;
+
+	for (size_t i = 0; i < r->nfound; i++) {
+		if (n == most) {
+			r->nfound = i;
+			r->overflow = true;
+			break;
+		}
+		r->found[i].nitems = qd_min_u64(r->found[i].nitems, most - n);
+		n += r->found[i].nitems;
+	}
+	return n;
+}
+
 int rep_fix_overflow(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	struct owners o = { .r = r };
-	uint64_t n = 0;
+	uint64_t n = cut_findings(r), at = 0;
 	int rc = 0;
 
 	(void)f;
 	o.start = calloc(r->nfound, sizeof(*o.start));
 	for (size_t i = 0; o.start && i < r->nfound; i++) {
-		o.start[i] = n;
-		n += r->found[i].nitems;
+		o.start[i] = at;
+		at += r->found[i].nitems;
 	}
 	o.seen = calloc(n ? n : 1, sizeof(*o.seen));
 	if (!o.start || !o.seen)
