@@ -33,6 +33,8 @@
 
 #define QD_SCAN_PLACE_BITS 59u
 
+struct scan_share;
+
 struct scan_image {
 	char *name;
 	const char *format;		/* to open it; NULL: the content decides */
@@ -41,6 +43,9 @@ struct scan_image {
 	bool backing;
 	bool bad;			/* left out */
 	unsigned nsnapshots;
+	unsigned nviews;		/* that have not been read */
+	struct scan_share *share;	/* from the first to the last of them; or NULL */
+	bool shares;			/* it was looked for */
 	uint64_t virtual_size;
 	uint64_t read_nbytes;
 	uint64_t reused_nbytes;

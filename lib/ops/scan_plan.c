@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "ops/scan_int.h"
 #include "ops/scan_record.h"
+#include "ops/scan_share.h"
 
 /* ---- places ---- */
 
@@ -144,6 +145,7 @@ int qd_scan_add_view(struct scan *s, unsigned image, const char *snapshot, uint6
 	v = &s->views[s->nviews];
 	*v = (struct scan_view){ .image = image, .size = size };
 	v->snapshot = snapshot ? strdup(snapshot) : NULL;
+	s->images[image].nviews++;
 	v->label = qd_scan_record_label(s->images[image].name, snapshot);
 	s->nviews++;
 	return v->label && (!snapshot || v->snapshot) ? 0 : qd_err_nomem(err, "images");
@@ -267,6 +269,7 @@ void qd_scan_clear(struct scan *s)
 	}
 	for (unsigned i = 0; i < s->nimages; i++) {
 		qd_io_close(s->images[i].io);
+		qd_scan_share_free(s->images[i].share);
 		free(s->images[i].name);
 	}
 	free(s->views);

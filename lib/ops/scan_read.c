@@ -19,6 +19,7 @@
 #include "base/pipeline.h"
 #include "ops/scan_hash.h"
 #include "ops/scan_int.h"
+#include "ops/scan_share.h"
 
 #define PIECE (128u << 10)
 #define LOOK_RAW (1ull << 40)	/* how far data is looked at in advance: in raw files it costs nothing */
@@ -30,9 +31,12 @@ struct job {
 	struct qd_reader *reader;
 	uint8_t *buf;			/* a piece */
 	struct scan_cells cells;
+	struct scan_shared *shared;	/* clusters that are read once */
+	size_t nshared;
+	bool later;			/* some of them are read by others */
 	uint8_t *records;
 	size_t nrecords;
-	uint64_t read_nbytes;
+	uint64_t read_nbytes, reused_nbytes;
 	uint64_t data_nbytes[QD_SCAN_NSIZES_MAX];
 	uint64_t inherited_nbytes[QD_SCAN_NSIZES_MAX];
 };
@@ -41,7 +45,8 @@ struct reading {
 	struct scan *s;
 	struct scan_view *v;
 	const struct qd_disk *disk;
-	uint64_t block;			/* the largest cluster size */
+	struct scan_share *share;	/* NULL: nothing is shared */
+	uint64_t block;			/* the largest cluster size; with share, of the image, too */
 	uint64_t stretch;
 	size_t piece;
 	uint64_t pos;			/* everything before has been handed out; a multiple of block */
@@ -116,6 +121,19 @@ static int skip_to_own(struct reading *rd, struct qd_err *err)
 	return 0;
 }
 
+static int find_shared(const struct reading *rd, struct job *j, struct qd_err *err)
+{
+	int r = 0;
+
+	j->nshared = 0;
+	j->later = false;
+	if (rd->share)
+		r = qd_scan_share_find(rd->share, rd->disk, j->off, j->nbytes, j->shared, &j->nshared, err);
+	for (size_t i = 0; i < j->nshared; i++)
+		j->later |= !j->shared[i].owner;
+	return r;
+}
+
 /* Which parts of stretches are read for an estimate: fixed by the name and the place. */
 static bool is_sampled(const struct reading *rd)
 {
@@ -182,7 +200,8 @@ static int next_job(void *ctx, void *job, struct qd_err *err)
 			rd->v->nsampled++;
 			rd->v->sampled_nbytes += nbytes;
 			rd->pos += j->nbytes;
-			return 1;
+			r = find_shared(rd, j, err);
+			return r ? r : 1;
 		}
 		rd->v->skipped_nbytes += nbytes;
 		r = pass(rd, rd->pos + j->nbytes, err);
@@ -241,7 +260,7 @@ static int show_contents(const struct reading *rd, const struct job *j, uint64_t
 
 			c.key_hi = qd_get_be64(key);
 			c.key_lo = qd_get_be64(key + 8);
-			if (!(j->cells.cells[k][first + i] & SCAN_DATA) || (c.key_lo & s->opts->content_mask))
+			if ((j->cells.cells[k][first + i] & (SCAN_DATA | SCAN_LATER)) != SCAN_DATA || (c.key_lo & s->opts->content_mask))
 				continue;
 			r = s->opts->content(s->opts->ctx, &c, err);
 			if (r)
@@ -251,22 +270,59 @@ static int show_contents(const struct reading *rd, const struct job *j, uint64_t
 	return 0;
 }
 
-/* [off, off + nbytes) of the stretch: a piece, whole blocks. */
-static int read_piece(const struct reading *rd, struct job *j, uint64_t off, size_t nbytes, struct qd_err *err)
+static int read_range(const struct reading *rd, struct job *j, uint64_t off, size_t nbytes, uint8_t *buf,
+		      struct qd_err *err)
 {
 	bool zero = false;
 	int r;
 
-	if (rd->lower_size && !any_own(j, off, nbytes, rd->s->unit))
-		return 0;
 	if (j->dense)
-		r = qd_reader_read(j->reader, j->off + off, nbytes, j->buf, err);
+		r = qd_reader_read(j->reader, j->off + off, nbytes, buf, err);
 	else
-		r = qd_reader_read_sparse(j->reader, j->off + off, nbytes, j->buf, &zero, err);
+		r = qd_reader_read_sparse(j->reader, j->off + off, nbytes, buf, &zero, err);
 	if (r || zero)
 		return r;
 	j->read_nbytes += qd_min_u64(nbytes, rd->v->size - (j->off + off));
-	r = qd_scan_cells_units(&j->cells, off, j->buf, nbytes, err);
+	return qd_scan_cells_units(&j->cells, off, buf, nbytes, err);
+}
+
+/* What others do not read for us. */
+static int read_ranges(const struct reading *rd, struct job *j, uint64_t off, size_t nbytes, struct qd_err *err)
+{
+	uint64_t unit = rd->s->unit, n = nbytes / unit;
+	const uint8_t *cell = j->cells.cells[0] + off / unit;
+
+	for (uint64_t from = 0, to; from < n; from = to) {
+		int r;
+
+		for (to = from; to < n && (cell[to] & SCAN_LATER);)
+			to++;
+		from = to;
+		while (to < n && !(cell[to] & SCAN_LATER))
+			to++;
+		if (from == to)
+			break;
+		r = read_range(rd, j, off + from * unit, (size_t)((to - from) * unit), j->buf + from * unit, err);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* [off, off + nbytes) of the stretch: a piece, whole blocks. */
+static int read_piece(const struct reading *rd, struct job *j, uint64_t off, size_t nbytes, struct qd_err *err)
+{
+	uint64_t before = j->read_nbytes;
+	int r;
+
+	if (rd->lower_size && !any_own(j, off, nbytes, rd->s->unit))
+		return 0;
+	if (j->later)
+		r = read_ranges(rd, j, off, nbytes, err);
+	else
+		r = read_range(rd, j, off, nbytes, j->buf, err);
+	if (r || j->read_nbytes == before)
+		return r;
 	if (!r)
 		r = qd_scan_cells_larger(&j->cells, off, j->buf, nbytes, err);
 	if (!r && rd->s->opts->content)
@@ -305,21 +361,55 @@ static void make_records(const struct reading *rd, struct job *j)
 	j->nrecords = (size_t)(to - j->records) / s->record_nbytes;
 }
 
+static void mark_later(const struct reading *rd, struct job *j)
+{
+	uint64_t n = rd->share ? qd_scan_share_cluster(rd->share) / rd->s->unit : 0;
+
+	for (size_t i = 0; i < j->nshared; i++) {
+		uint8_t *cell = j->cells.cells[0] + j->shared[i].off / rd->s->unit;
+
+		for (uint64_t u = 0; !j->shared[i].owner && u < n; u++)
+			cell[u] |= SCAN_LATER;
+		if (!j->shared[i].owner)
+			j->reused_nbytes += n * rd->s->unit;
+	}
+}
+
 static int prepare_job(void *ctx, void *job, struct qd_err *err)
 {
 	const struct reading *rd = ctx;
 	struct job *j = job;
 	int r = 0;
 
-	j->read_nbytes = 0;
+	j->read_nbytes = j->reused_nbytes = 0;
 	memset(j->data_nbytes, 0, sizeof(j->data_nbytes));
 	memset(j->inherited_nbytes, 0, sizeof(j->inherited_nbytes));
 	qd_scan_cells_clear(&j->cells, !rd->lower_size);
 	if (rd->lower_size)
 		r = mark_own(rd, j, err);
+	if (!r)
+		mark_later(rd, j);
 	for (uint64_t off = 0; !r && off < j->nbytes; off += rd->piece)
 		r = read_piece(rd, j, off, (size_t)qd_min_u64(rd->piece, j->nbytes - off), err);
-	if (!r)
+	if (!r && !j->later)
+		make_records(rd, j);
+	return r;
+}
+
+/* Leaves the keys of shared clusters, and fetches those that others have left. */
+static int exchange_keys(const struct reading *rd, struct job *j, struct qd_err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < j->nshared; i++)
+		if (j->shared[i].owner)
+			r = qd_scan_share_put(rd->share, &j->cells, &j->shared[i], err);
+	for (size_t i = 0; !r && i < j->nshared; i++)
+		if (!j->shared[i].owner)
+			r = qd_scan_share_get(rd->share, &j->cells, &j->shared[i], err);
+	if (!r && j->later && !rd->s->named)
+		r = qd_scan_cells_larger(&j->cells, 0, NULL, j->nbytes, err);
+	if (!r && j->later)
 		make_records(rd, j);
 	return r;
 }
@@ -327,9 +417,11 @@ static int prepare_job(void *ctx, void *job, struct qd_err *err)
 static int commit_job(void *ctx, void *job, struct qd_err *err)
 {
 	struct reading *rd = ctx;
-	const struct job *j = job;
-	int r = qd_spill_add(rd->s->spill, j->records, j->nrecords, err);
+	struct job *j = job;
+	int r = exchange_keys(rd, j, err);
 
+	if (!r)
+		r = qd_spill_add(rd->s->spill, j->records, j->nrecords, err);
 	if (r) {
 		rd->fatal = true;
 		return r;
@@ -340,6 +432,7 @@ static int commit_job(void *ctx, void *job, struct qd_err *err)
 		rd->v->sampled_inherited[k] += j->inherited_nbytes[k];
 	}
 	rd->s->images[rd->v->image].read_nbytes += j->read_nbytes;
+	rd->s->images[rd->v->image].reused_nbytes += j->reused_nbytes;
 	return qd_progress_add(rd->s->opts->progress, qd_min_u64(j->nbytes, rd->v->size - j->off), err);
 }
 
@@ -351,6 +444,7 @@ static void free_jobs(struct job *jobs, unsigned n)
 		qd_reader_free(jobs[i].reader);
 		free(jobs[i].buf);
 		free(jobs[i].records);
+		free(jobs[i].shared);
 		qd_scan_cells_free(&jobs[i].cells);
 	}
 	free(jobs);
@@ -368,6 +462,10 @@ static int new_jobs(const struct reading *rd, unsigned n, struct job **ret_jobs,
 		jobs[i].records = malloc(clusters * s->record_nbytes);
 		r = jobs[i].buf && jobs[i].records ? qd_reader_new(rd->disk, &jobs[i].reader, err) :
 						     qd_err_nomem(err, "buffers");
+		if (!r && rd->share) {
+			jobs[i].shared = calloc((size_t)(rd->stretch / qd_scan_share_cluster(rd->share)), sizeof(*jobs[i].shared));
+			r = jobs[i].shared ? 0 : qd_err_nomem(err, "buffers");
+		}
 		if (!r)
 			r = qd_scan_cells_init(&jobs[i].cells, s, rd->stretch, err);
 	}
@@ -414,6 +512,32 @@ static int read_all(struct reading *rd, struct qd_err *err)
 	return r;
 }
 
+/* Looks for shared clusters with the first view of an image. */
+static int use_share(struct reading *rd, const struct qd_disk *disk, struct qd_err *err)
+{
+	struct scan_image *image = &rd->s->images[rd->v->image];
+	int r = 0;
+
+	if (!image->shares)
+		r = qd_scan_share_new(rd->s, rd->v->image, disk, &image->share, err);
+	image->shares = true;
+	rd->share = image->share;
+	if (r || !rd->share)
+		return r;
+	rd->block = qd_max_u64(rd->block, qd_scan_share_cluster(rd->share));
+	rd->stretch = qd_max_u64(rd->stretch, rd->block);
+	return 0;
+}
+
+/* With the last one that is over. */
+static void end_view(struct scan_image *image)
+{
+	if (--image->nviews)
+		return;
+	qd_scan_share_free(image->share);
+	image->share = NULL;
+}
+
 int qd_scan_read_view(struct scan *s, struct scan_view *v, bool *ret_fatal, struct qd_err *err)
 {
 	struct reading rd = { .s = s, .v = v, .block = s->sizes[s->nsizes - 1] };
@@ -423,15 +547,17 @@ int qd_scan_read_view(struct scan *s, struct scan_view *v, bool *ret_fatal, stru
 	if (!r) {
 		rd.disk = disk;
 		rd.stretch = s->stretch;
-		rd.piece = (size_t)qd_max_u64(PIECE, rd.block);
+		r = use_share(&rd, disk, err);
+		rd.piece = (size_t)qd_max_u64(PIECE, s->sizes[s->nsizes - 1]);
 		rd.lower_size = disk->backing ? disk->backing->virtual_size : 0;
-		if (disk->virtual_size != v->size)
+		if (!r && disk->virtual_size != v->size)
 			r = qd_err_set(err, QD_E_IO, "the disk has changed while it was looked at");
-		else if (!take_stored(&rd))
+		if (!r && !take_stored(&rd))
 			r = read_all(&rd, err);
 	}
 	if (disk != v->disk)
 		qd_disk_close(disk);
+	end_view(&s->images[v->image]);
 	*ret_fatal = rd.fatal;
 	return r && !rd.fatal ? qd_err_file(err, r, s->images[v->image].name) : r;
 }

@@ -236,7 +236,7 @@ static int set_top(struct maker *m, const struct scan_size_count *c, struct qd_s
 				return r;
 			top->snapshot = m->rep->texts[m->rep->ntexts - 1];
 		}
-		memcpy(top->digest, b->key, m->s->key_nbytes);
+		memcpy(top->digest, b->key, m->s->digest->nbytes);
 	}
 	return 0;
 }
