@@ -59,9 +59,19 @@ static int looks_like_l2(struct chk *c, uint64_t cluster, bool *ret_does, struct
 	return rc;
 }
 
-/* Not the refcount table and L1 tables: they look like L2 tables themselves. */
-static bool is_doubtful(enum qd_struct_kind kind)
+/*
+ * Not the refcount table and L1 tables: they look like L2 tables themselves.  But an L1
+ * table may claim more entries than it needs.
+ */
+static bool is_doubtful(const struct chk *c, const struct qd_extent *e, uint64_t cluster)
 {
+	enum qd_struct_kind kind = (enum qd_struct_kind)e->kind;
+	uint64_t nbytes;
+
+	if (kind == QD_STRUCT_L1 || kind == QD_STRUCT_SNAPSHOT_L1) {
+		nbytes = kind == QD_STRUCT_L1 ? c->header.virtual_size : c->snapshots[e->id].mapped_size;
+		return cluster >= e->first + qd_div_up(qd_geom_l1_entries(&c->geom, nbytes) * 8, c->geom.cluster_size);
+	}
 	return kind == QD_STRUCT_REFBLOCK || kind == QD_STRUCT_SNAPSHOT_TABLE ||
 	       kind == QD_STRUCT_BITMAP_DIR || kind == QD_STRUCT_BITMAP_DATA;
 }
@@ -80,7 +90,7 @@ static int table_overlaps(struct chk *c, struct qd_l2ref *r, const struct qd_ext
 	bool believed = false;
 	int rc;
 
-	if (is_doubtful(e->kind)) {
+	if (is_doubtful(c, e, r->cluster)) {
 		rc = looks_like_l2(c, r->cluster, &believed, err);
 		if (rc)
 			return rc;

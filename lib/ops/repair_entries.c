@@ -20,6 +20,8 @@
 
 #include "space/overlap.h"
 
+#define MAX_LOOKS 4096u
+
 /* ---- L1 ---- */
 
 static int l1_entry(struct rep *r, const struct qd_finding *f, uint64_t *ret_off, uint64_t *ret_entry,
@@ -188,8 +190,6 @@ static uint64_t wrong_bits(const struct rep *r, enum qd_finding_type type)
 		return QD_L2_RESERVED | (r->geom.extended_l2 ? QD_L2_ZERO : 0);
 	case QD_F_L2_ENTRY_ZERO:
 		return QD_L2_ZERO;
-	case QD_F_COMPRESSED_COPIED:
-		return QD_COPIED;
 	default:
 		return 0;
 	}
@@ -211,7 +211,53 @@ static int fix_bitmap(struct rep *r, uint64_t at, uint64_t entry, struct qd_err 
 	return qd_plan_put64(r->plan, at + 8, bitmap, QD_PLAN_DROP, err);
 }
 
-static int fix_item(struct rep *r, enum qd_finding_type type, uint64_t at, uint64_t guest_off,
+/* What was impossible has been answered already: nothing, or metadata in the place of a compressed cluster. */
+static int separate(struct rep *r, enum qd_finding_type type, uint64_t at, uint64_t entry,
+		    enum qd_repair_verb *ret_verb, struct qd_err *err)
+{
+	bool is = true;
+	int rc = 0;
+
+	if (!qd_l2_is_compressed(entry) && qd_entry_host_off(entry) == 0)
+		return 0;
+	if (type == QD_F_COMPRESSED_OVERLAP)
+		rc = rep_is_compressed(r, entry, &is, err);
+	if (rc)
+		return rc;
+	*ret_verb = is ? QD_REPAIR_COPY : QD_REPAIR_DROP;
+	return is ? rep_copy_owner(r, at, entry, err) : drop(r, at, entry, err);
+}
+
+/* One of two flags is wrong: what lies there tells. */
+static int fix_compressed_copied(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err)
+{
+	uint64_t plain = entry & ~QD_COMPRESSED;
+	bool is;
+	int rc = rep_is_compressed(r, entry & ~QD_COPIED, &is, err);
+
+	if (rc)
+		return rc;
+	if (!is && qd_entry_host_off(plain) && rep_entry_is_possible(r, plain))
+		return qd_plan_put64(r->plan, at, plain, QD_PLAN_DROP, err);
+	return qd_plan_put64(r->plan, at, entry & ~QD_COPIED, QD_PLAN_DROP, err);
+}
+
+/* Is it reported for pointing at metadata, too? */
+static bool is_at_metadata(const struct rep *r, uint32_t layer, uint64_t guest_off)
+{
+	size_t n = qd_min_u64(r->nfound, MAX_LOOKS);
+
+	for (size_t i = 0; i < n; i++) {
+		const struct qd_finding *f = &r->found[i];
+
+		if (f->type == QD_F_L2_ENTRY_OVERLAP && f->place.layer == layer && guest_off >= f->place.guest_off &&
+		    guest_off - f->place.guest_off < f->nitems << r->geom.cluster_bits)
+			return true;
+	}
+	return false;
+}
+
+static int fix_item(struct rep *r, enum qd_finding_type type, uint64_t at, uint32_t layer, uint64_t guest_off,
 		    enum qd_repair_verb *ret_verb, struct qd_err *err)
 {
 	uint64_t entry, cluster, bits = wrong_bits(r, type);
@@ -219,7 +265,9 @@ static int fix_item(struct rep *r, enum qd_finding_type type, uint64_t at, uint6
 
 	if (rc)
 		return rc;
-	if (bits && !(type == QD_F_L2_ENTRY_RESERVED && is_made_up(r, entry)))
+	if (type == QD_F_COMPRESSED_COPIED)
+		return fix_compressed_copied(r, at, entry, err);
+	if (bits && !(type == QD_F_L2_ENTRY_RESERVED && (is_made_up(r, entry) || is_at_metadata(r, layer, guest_off))))
 		return qd_plan_put64(r->plan, at, entry & ~bits, QD_PLAN_DROP, err);
 	switch (type) {
 	case QD_F_L2_ENTRY_DATA_FILE:
@@ -231,11 +279,10 @@ static int fix_item(struct rep *r, enum qd_finding_type type, uint64_t at, uint6
 		return fix_bitmap(r, at, entry, err);
 	case QD_F_L2_ENTRY_OVERLAP:
 	case QD_F_COMPRESSED_OVERLAP:
-		*ret_verb = QD_REPAIR_COPY;
-		return rep_copy_owner(r, at, entry, err);
+		return separate(r, type, at, entry, ret_verb, err);
 	case QD_F_L2_ENTRY_UNALIGNED:
 		cluster = qd_entry_host_off(entry) >> r->geom.cluster_bits;
-		if (rep_is_leaked(r, cluster)) {
+		if (rep_is_leaked(r, cluster) && (layer || rep_has_one_owner(r, cluster) == ((entry & QD_COPIED) != 0))) {
 			*ret_verb = QD_REPAIR_FOUND;
 			return qd_plan_put64(r->plan, at, (entry & ~QD_OFFSET_MASK) |
 					     cluster << r->geom.cluster_bits, QD_PLAN_DROP, err);
@@ -275,7 +322,7 @@ int rep_fix_l2(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 		rc = rep_l2_entry(r, f->place.layer, guest_off, &at, err);
 		verb = QD_REPAIR_SET;
 		if (rc == 0 && at)
-			rc = fix_item(r, f->type, at, guest_off, &verb, err);
+			rc = fix_item(r, f->type, at, f->place.layer, guest_off, &verb, err);
 		if (i > first && verb != last) {
 			plan_items(r, last, f, first, i - first);
 			first = i;

@@ -301,8 +301,43 @@ static int overlaps_refcounts(struct rep *r, const struct qd_finding *f, struct 
 	return rc;
 }
 
+/* Cuts a table to the entries that it needs, where f lies among those beyond them. */
+static int cut_one(struct rep *r, const struct qd_finding *f, uint32_t layer, struct qd_err *err)
+{
+	struct rep_snapshot *s = layer ? &r->snaps[layer - 1] : NULL;
+	uint64_t off = s ? s->l1_off : r->header.l1_off, nentries = s ? s->l1_entries : r->header.l1_entries;
+	uint64_t needed = qd_geom_l1_entries(&r->geom, s ? s->mapped_size : r->header.virtual_size), host = f->place.host_off;
+
+	if (needed >= nentries || needed > MAX_L1_ENTRIES || host < off || host - off >= nentries * 8 ||
+	    host - off < qd_align_up(needed * 8, r->geom.cluster_size))
+		return 0;
+	rep_plan(r, QD_REPAIR_SET, f);
+	if (s)
+		s->l1_entries = (uint32_t)needed;
+	return put_be32(r, s ? s->entry_off + 8 : QD_HEADER_OFF_L1_ENTRIES, (uint32_t)needed, QD_PLAN_DROP, err);
+}
+
+/* A size that is too large makes an L1 table run over what lies behind it. */
+static int cut_overlong(struct rep *r, const struct qd_finding *f, bool *ret_cut, struct qd_err *err)
+{
+	uint64_t before = r->nplanned;
+	int rc = 0;
+
+	for (uint32_t layer = 0; rc == 0 && layer <= r->nsnaps; layer++)
+		rc = cut_one(r, f, layer, err);
+	*ret_cut = r->nplanned != before;
+	return rc;
+}
+
 static int fix_overlap(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
+	bool cut = false;
+	int rc = 0;
+
+	if (is_kind(f, QD_STRUCT_L1) || is_kind(f, QD_STRUCT_SNAPSHOT_L1))
+		rc = cut_overlong(r, f, &cut, err);
+	if (rc || cut)
+		return rc;
 	if (is_kind(f, QD_STRUCT_REFTABLE) || is_kind(f, QD_STRUCT_REFBLOCK))
 		return overlaps_refcounts(r, f, err);
 	if (is_kind(f, QD_STRUCT_BITMAP_DIR) || is_kind(f, QD_STRUCT_BITMAP_TABLE) ||

@@ -11,11 +11,12 @@
 #include <stdlib.h>
 
 #include "format/snapshot.h"
+#include "image/codec.h"
 
 #define MAX_L2_LOOKS 256u	/* L2 tables looked into for one L1 table */
 #define MAX_CANDIDATES 65536u	/* leaked clusters looked at */
 
-static bool is_in_runs(const struct rep *r, const struct qd_finding *runs, size_t n, uint64_t cluster)
+static const struct qd_finding *find_run(const struct rep *r, const struct qd_finding *runs, size_t n, uint64_t cluster)
 {
 	size_t low = 0, high = n;
 	uint64_t off = cluster << r->geom.cluster_bits;
@@ -29,14 +30,21 @@ static bool is_in_runs(const struct rep *r, const struct qd_finding *runs, size_
 		else if (off >= f->place.host_off + (f->nitems << r->geom.cluster_bits))
 			low = mid + 1;
 		else
-			return true;
+			return f;
 	}
-	return false;
+	return NULL;
 }
 
 bool rep_is_leaked(const struct rep *r, uint64_t cluster)
 {
-	return is_in_runs(r, r->leaks, r->nleaks, cluster);
+	return find_run(r, r->leaks, r->nleaks, cluster) != NULL;
+}
+
+bool rep_has_one_owner(const struct rep *r, uint64_t cluster)
+{
+	const struct qd_finding *f = find_run(r, r->leaks, r->nleaks, cluster);
+
+	return f && f->value[0] == 1;
 }
 
 bool rep_is_made_up(const struct rep *r, uint64_t cluster)
@@ -46,7 +54,7 @@ bool rep_is_made_up(const struct rep *r, uint64_t cluster)
 	for (size_t i = 0; i < r->nfound; i++)
 		nitems += r->found[i].nitems;
 	return !r->rebuild && r->check.count[QD_F_REFCOUNT_LOW] <= nitems &&
-	       is_in_runs(r, r->lows, r->nlows, cluster);
+	       find_run(r, r->lows, r->nlows, cluster);
 }
 
 static bool in_file(const struct rep *r, uint64_t off, uint64_t nbytes)
@@ -73,6 +81,26 @@ bool rep_entry_is_possible(const struct rep *r, uint64_t entry)
 	}
 	return !(entry & QD_L2_RESERVED) && qd_is_aligned(off, r->geom.cluster_size) &&
 	       (off == 0 || in_file(r, off, 1));
+}
+
+int rep_is_compressed(struct rep *r, uint64_t entry, bool *ret_is, struct qd_err *err)
+{
+	struct qd_compressed z = qd_l2_compressed(&r->geom, entry);
+	uint8_t *in = malloc(z.nbytes), *out = malloc(r->geom.cluster_size);
+	struct qd_codec *codec = NULL;
+	int rc = in && out ? 0 : qd_err_nomem(err, "a compressed cluster");
+
+	*ret_is = false;
+	if (rc == 0)
+		rc = qd_plan_read(r->plan, in, z.nbytes, z.host_off, err);
+	if (rc == 0)
+		rc = qd_codec_new((enum qd_compression)r->header.compression_type, r->geom.cluster_size, 0, &codec, err);
+	if (rc == 0)
+		*ret_is = qd_codec_decompress(codec, in, z.nbytes, out, NULL) == 0;
+	qd_codec_free(codec);
+	free(in);
+	free(out);
+	return rc;
 }
 
 int rep_looks_like_l2(struct rep *r, uint64_t off, bool *ret_does, uint64_t *ret_used, struct qd_err *err)

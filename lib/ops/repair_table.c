@@ -38,6 +38,7 @@ struct lost {
 	uint64_t nentries;
 	/* what the rest of its L1 table says (look_around) */
 	bool ambiguous;		/* some other entry may be the one that is lost */
+	uint8_t *l1;		/* its L1 table */
 	uint64_t below;		/* table of the nearest entry before it, 0: none */
 	uint64_t above;		/* after it; UINT64_MAX: none */
 };
@@ -65,6 +66,7 @@ static int look_around(struct lost *l, struct qd_err *err)
 	bool ascending = true, closed = false;
 	int rc = buf ? qd_plan_read(l->r->plan, buf, nbytes, l->l1_off, err) : qd_err_nomem(err, "an L1 table");
 
+	l->l1 = buf;
 	l->below = 0;
 	l->above = UINT64_MAX;
 	for (uint64_t i = 0; rc == 0 && i < l->nentries; i++) {
@@ -88,7 +90,6 @@ static int look_around(struct lost *l, struct qd_err *err)
 			around++;
 		}
 	}
-	free(buf);
 	if (!ascending) {
 		l->below = 0;
 		l->above = UINT64_MAX;
@@ -97,14 +98,16 @@ static int look_around(struct lost *l, struct qd_err *err)
 	return rc;
 }
 
-/* Bits beyond the end of the file, or within a cluster, are what is wrong with the entry. */
+/* Bits of one byte, beyond the end of the file or within a cluster, are what is wrong with the entry. */
 static bool nearly_names(const struct lost *l, uint64_t table)
 {
-	uint64_t room = l->r->geom.cluster_size;
+	uint64_t off = qd_entry_host_off(l->entry), wrong = off ^ table, room = l->r->geom.cluster_size;
 
 	while (room < l->r->file_size)
 		room *= 2;
-	return qd_align_down(qd_entry_host_off(l->entry) & (room - 1), l->r->geom.cluster_size) == table;
+	while (wrong && (wrong & 0xff) == 0)
+		wrong >>= 8;
+	return wrong < 0x100 && qd_align_down(off & (room - 1), l->r->geom.cluster_size) == table;
 }
 
 /* Do two tables name the same cluster in the same place? */
@@ -201,6 +204,15 @@ static bool is_orphan(const struct rep *r, const uint8_t *bytes)
 	return mapped != 0 || rep_has_data_file(r);
 }
 
+/* By an entry that has been given it in this round. */
+static bool is_named(const struct lost *l, uint64_t table)
+{
+	for (uint64_t i = 0; i < l->nentries; i++)
+		if (qd_entry_host_off(qd_get_be64(l->l1 + i * 8)) == table)
+			return true;
+	return false;
+}
+
 /* Orphans, and those of them that are sure to be the one. */
 struct found {
 	uint64_t norphans;
@@ -214,7 +226,7 @@ static int look_at(const struct lost *l, uint64_t off, uint8_t *buf, struct foun
 	enum fit fit;
 	int rc = qd_plan_read(l->r->plan, buf, l->r->geom.cluster_size, off, err);
 
-	if (rc || !is_orphan(l->r, buf))
+	if (rc || !is_orphan(l->r, buf) || is_named(l, off))
 		return rc;
 	rc = judge(l, off, buf, &fit, err);
 	found->norphans++;
@@ -255,6 +267,7 @@ int rep_search_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, boo
 	rc = look_around(&l, err);
 	if (rc == 0)
 		rc = search(&l, &found, err);
+	free(l.l1);
 	if (rc)
 		return rc;
 	if (found.nsure == 1)

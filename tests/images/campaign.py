@@ -250,7 +250,8 @@ class Case:
     def compare(self, report):
         said = io.StringIO()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            bad = layers.compare(self.base.image, layers.Image(self.was), layers.Image(self.img), report, True)
+            bad = layers.compare(self.base.image, layers.Image(self.was), layers.Image(self.img), report, True,
+                                 layers.Image(self.was, self.base.image))
         self.expect(not bad, said.getvalue()[:2000])
 
 

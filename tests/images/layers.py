@@ -23,7 +23,8 @@ INVALID = object()
 
 
 class Image:
-    def __init__(self, path):
+    def __init__(self, path, via=None):
+        """via: the image whose L1 tables are to be believed"""
         with open(path, "rb") as f:
             self.data = f.read()
         d = self.data
@@ -39,17 +40,31 @@ class Image:
             with open(os.path.join(os.path.dirname(path), "base.data"), "rb") as f:
                 self.outside = f.read()
         self.per_table = self.cs // self.step
-        self.layers = {"active": self.layer(l1_off, l1_entries)}
+        self.tables = {}
+        if via:
+            self.layers = {name: self.tables_at(tables) for name, tables in via.tables.items()}
+            return
+        size, = struct.unpack_from(">Q", d, 24)
+        if l1_entries > 1 << 20:
+            l1_entries = min(-(-size // (self.cs * self.per_table)), len(d) // 8)
+        self.layers = {"active": self.layer("active", l1_off, l1_entries)}
         for _ in range(count):
             if off + 40 > len(d):
                 break
             l1_off, l1_entries, id_len, name_len = struct.unpack_from(">QIHH", d, off)
             extra, = struct.unpack_from(">I", d, off + 36)
             name = d[off + 40 + extra:off + 40 + extra + id_len]
-            self.layers[name] = self.layer(l1_off, l1_entries)
+            self.layers[name] = self.layer(name, l1_off, l1_entries)
             off = (off + 40 + extra + id_len + name_len + 7) & ~7
 
-    def layer(self, l1_off, entries):
+    def tables_at(self, tables):
+        clusters = {}
+        for i, off in tables:
+            if off < len(self.data):
+                self.table(clusters, i * self.per_table, off)
+        return clusters
+
+    def layer(self, name, l1_off, entries):
         """guest cluster -> bytes, INVALID, or not there (zeros); None: no such table"""
         clusters = {}
         if entries == 0 and l1_off % self.cs == 0:
@@ -58,15 +73,16 @@ class Image:
             return None
         for i, entry in enumerate(struct.unpack_from(f">{entries}Q", self.data, l1_off)):
             table = entry & OFFSET
-            if entry and (table == 0 or table % self.cs or table + self.cs > len(self.data) or
+            if entry and (table == 0 or table % self.cs or table >= len(self.data) or
                           entry & 0x7F000000000001FF):
                 clusters[-1 - i] = INVALID
             elif entry:
                 self.table(clusters, i * self.per_table, table)
+                self.tables.setdefault(name, []).append((i, table))
         return clusters
 
     def table(self, clusters, first, off):
-        words = struct.unpack_from(f">{self.cs // 8}Q", self.data, off)
+        words = struct.unpack(f">{self.cs // 8}Q", self.data[off:off + self.cs].ljust(self.cs, b"\0"))
         for k in range(self.per_table):
             entry = words[k * self.step // 8]
             bitmap = words[k * 2 + 1] if self.ext else 0
@@ -107,12 +123,15 @@ class Image:
         return clusters.get(cluster)
 
 
-def reported(report, image):
+def reported(report, image, kinds=()):
+    """Guest clusters, [first, end), that repairs of other kinds are about."""
     ranges = []
     for r in report.get("repairs", []):
         if "guest-offset" in r:
             first = r["guest-offset"] >> image.bits
             n = image.per_table if r["type"].startswith(("l1-", "l2-garbage")) else r["count"]
+            if r["type"] in kinds:
+                continue
             ranges.append((first, first + n))
     return ranges
 
@@ -124,9 +143,13 @@ def is_right(now, was, sound, is_reported, strict):
     return now is None and is_reported and not (strict and was == sound)
 
 
-def compare(sound, damaged, repaired, report, strict):
-    """How many clusters and layers are not what they must be; strict: nothing that was readable may be given up."""
+def compare(sound, damaged, repaired, report, strict, inner=None):
+    """How many clusters and layers are not what they must be; strict: nothing that was readable may be given up.
+
+    inner: the damaged image with sound L1 tables; what their entries said is right, too.
+    """
     ranges = reported(report, sound)
+    guessed = [r for r in reported(report, sound) if r not in reported(report, sound, ("subclusters",))]
     actions = {r["action"] for r in report.get("repairs", [])}
     bad = 0
     for layer, clusters in sound.layers.items():
@@ -137,7 +160,11 @@ def compare(sound, damaged, repaired, report, strict):
             continue
         for k in sorted(set(clusters) | set(repaired.layers[layer] or {})):
             is_reported = damaged.layers.get(layer) is None or any(a <= k < b for a, b in ranges)
-            if not is_right(repaired.get(layer, k), damaged.get(layer, k), sound.get(layer, k), is_reported, strict):
+            now, was = repaired.get(layer, k), damaged.get(layer, k)
+            if was is INVALID and (any(a <= k < b for a, b in guessed) or
+                                   (inner and inner.get(layer, k) is not INVALID and now == inner.get(layer, k))):
+                continue
+            if not is_right(now, was, sound.get(layer, k), is_reported, strict):
                 print(f"layer {layer}: guest cluster {k:#x} is not what it was", file=sys.stderr)
                 bad += 1
     return bad
