@@ -30,10 +30,7 @@
 	X(index) \
 	X(io) \
 	X(io_file) \
-<<<<<<< tests/unit/suites.h
 	X(journal) \
-=======
->>>>>>> /tmp/tmp0ozp5pp8
 	X(journal_format) \
 	X(l2set) \
 	X(layout) \
