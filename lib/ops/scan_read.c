@@ -321,10 +321,11 @@ static int read_piece(const struct reading *rd, struct job *j, uint64_t off, siz
 		r = read_ranges(rd, j, off, nbytes, err);
 	else
 		r = read_range(rd, j, off, nbytes, j->buf, err);
-	if (r || j->read_nbytes == before)
+	if (r)
 		return r;
-	if (!r)
-		r = qd_scan_cells_larger(&j->cells, off, j->buf, nbytes, err);
+	if (j->read_nbytes == before)	/* zeros by the tables: whose they are matters in an overlay */
+		return rd->lower_size ? qd_scan_cells_larger(&j->cells, off, NULL, nbytes, err) : 0;
+	r = qd_scan_cells_larger(&j->cells, off, j->buf, nbytes, err);
 	if (!r && rd->s->opts->content)
 		r = show_contents(rd, j, off, nbytes, err);
 	return r;
