@@ -30,6 +30,7 @@ struct found {
 	bool failed;		/* out of memory */
 	const char *path;
 	struct qd_verify_bad range;	/* text: not printed yet; nbytes 0: none */
+	char *layer, *id;	/* its names, which the operation owns only during the call */
 };
 
 static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
@@ -61,19 +62,37 @@ static void put_range(struct found *f)
 	} else {
 		printf("active layer");
 	}
-	printf(": %" PRIu64 " bytes at offset %" PRIu64 " are not what was stored\n", b->nbytes, b->offset);
+	printf(": %" PRIu64 " bytes at offset %" PRIu64 " are not what was stored%s\n", b->nbytes, b->offset,
+	       b->certain ? "" : ", unless another program wrote them since");
 	f->range.nbytes = 0;
+}
+
+static bool is_same_layer(const struct found *f, const struct qd_verify_bad *b)
+{
+	return f->id && b->snapshot_id ? !strcmp(f->id, b->snapshot_id) : !f->id && !b->snapshot_id;
+}
+
+static void keep_range(struct found *f, const struct qd_verify_bad *b)
+{
+	free(f->layer);
+	free(f->id);
+	f->layer = b->layer ? strdup(b->layer) : NULL;
+	f->id = b->layer ? strdup(b->snapshot_id) : NULL;
+	f->failed |= b->layer && (!f->layer || !f->id);
+	f->range = *b;
+	f->range.layer = f->layer;
+	f->range.snapshot_id = f->id;
 }
 
 static void add_to_range(struct found *f, const struct qd_verify_bad *b)
 {
-	if (f->range.nbytes && f->range.snapshot_id == b->snapshot_id &&
-	    f->range.offset + f->range.nbytes == b->offset) {
+	if (f->range.nbytes && is_same_layer(f, b) &&
+	    f->range.certain == b->certain && f->range.offset + f->range.nbytes == b->offset) {
 		f->range.nbytes += b->nbytes;
 		return;
 	}
 	put_range(f);
-	f->range = *b;
+	keep_range(f, b);
 }
 
 static bool add_to_list(struct found *f, const struct qd_verify_bad *b)
@@ -84,7 +103,8 @@ static bool add_to_list(struct found *f, const struct qd_verify_bad *b)
 	    (!b->snapshot_id || output_set(item, "snapshot-id", text_json(b->snapshot_id))) &&
 	    output_set_u64(item, "offset", b->offset) && output_set_u64(item, "length", b->nbytes) &&
 	    output_set_u64(item, "host-offset", b->host_off) &&
-	    output_set(item, "compressed", json_boolean(b->compressed)))
+	    output_set(item, "compressed", json_boolean(b->compressed)) &&
+	    output_set(item, "certain", json_boolean(b->certain)))
 		return json_array_append_new(f->list, item) == 0;
 	json_decref(item);
 	return false;
@@ -181,6 +201,8 @@ static int run(struct qd_verify_opts *v, const struct options *o)
 		put_result(o->args[0], &result);
 	status = rc ? rc : status;
 out:
+	free(found.layer);
+	free(found.id);
 	json_decref(found.list);
 	return status;
 }

@@ -10,7 +10,9 @@
  *  N1  at every write the extension names a container that is complete and pinned, and
  *      that is the old one or the new one.
  *  N2  the autoclear bit is set only when the records of the container that the extension
- *      names hold.
+ *      names hold, and never while the image has snapshots other than the pin: stock QEMU
+ *      (4.2 and later) forgets all snapshots when `qemu-img check -r` finds an autoclear bit
+ *      that it does not know.  The index of such an image is partial.
  *  N3  new journal areas are zeros: nothing of an older journal is taken for one of theirs.
  */
 #ifndef QD_OPS_INSTALL_H
@@ -26,7 +28,7 @@ struct qd_install {
 	uint64_t log_nbytes;		/* of each log area, and of the redo log: multiples of 4096; */
 	uint64_t redo_nbytes;		/* both 0: no journal */
 	const char *index_path;		/* external: the file, replaced when it is complete; NULL: embedded */
-	bool valid;			/* every record holds: the autoclear bit is set.  Else it stays as it is. */
+	bool valid;			/* every record holds: the autoclear bit is set (N2).  Else it stays as it is. */
 	/*
 	 * Clusters to pin besides the container's, and slots of the pin to clear (their
 	 * reference is given up); both may be NULL.  add is called until it returns 0: 1 with

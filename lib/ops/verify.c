@@ -2,6 +2,12 @@
 /*
  * One walk over the clusters (survey.h) finds those with another hash; only if there are any,
  * the L2 tables are read once more to tell which guest clusters show them.
+ *
+ * An image with snapshots of its own never has an index in state valid (ops/install.h, N2), for a
+ * reason that is not this image's.  So all of its records are compared; those that are
+ * not proven count only if the tables refer to exactly the clusters of the index, from the
+ * same places: then nothing was allocated or freed since, and what differs has rotted or was
+ * written in place by another program (certain is false).
  */
 #include "ops/verify.h"
 
@@ -17,6 +23,11 @@
 #include "ops/known.h"
 #include "ops/survey.h"
 
+struct entries {		/* sorted by number after the walk */
+	uint64_t *v;
+	uint64_t n, capacity;
+};
+
 struct verify {
 	const struct qd_verify_opts *opts;
 	struct qd_verify_result *result;
@@ -25,8 +36,12 @@ struct verify {
 	struct qd_container *index;
 	struct qd_known *ahead;		/* asked before reading */
 	struct qd_known *behind;	/* asked when the content is there */
-	uint64_t *bad;			/* entries, sorted by number after the walk */
-	uint64_t nbad, capacity;
+	struct entries bad;		/* proven to be so */
+	bool compares_all;		/* unproven records, too */
+	struct entries doubtful;	/* of those */
+	uint64_t nunproven;		/* clusters compared with an unproven record */
+	uint64_t nsame;			/* records that the tables agree with */
+	bool moved;			/* the tables refer to something that the index does not know */
 };
 
 /* ---- comparing ---- */
@@ -53,38 +68,50 @@ static bool want(void *ctx, const struct qd_surveyed *c, uint64_t number)
 	struct qd_record record;
 
 	(void)number;
-	return qd_known_find(v->ahead, c->entry, &record, NULL) == 1 && holds(v, c, &record);
+	return qd_known_find(v->ahead, c->entry, &record, NULL) == 1 && (v->compares_all || holds(v, c, &record));
 }
 
-static int add_bad(struct verify *v, uint64_t entry, struct qd_err *err)
+static int add_entry(struct entries *e, uint64_t entry, struct qd_err *err)
 {
-	if (v->nbad == v->capacity) {
-		uint64_t capacity = v->capacity ? v->capacity * 2 : 256;
-		uint64_t *bad = realloc(v->bad, capacity * sizeof(*bad));
+	if (e->n == e->capacity) {
+		uint64_t capacity = e->capacity ? e->capacity * 2 : 256;
+		uint64_t *bigger = realloc(e->v, capacity * sizeof(*bigger));
 
-		if (!bad)
+		if (!bigger)
 			return qd_err_nomem(err, "the list of damaged clusters");
-		v->bad = bad;
-		v->capacity = capacity;
+		e->v = bigger;
+		e->capacity = capacity;
 	}
-	v->bad[v->nbad++] = entry;
+	e->v[e->n++] = entry;
 	return 0;
+}
+
+/* Does the record tell of the same places as the tables? */
+static bool is_same_place(const struct verify *v, const struct qd_surveyed *c, const struct qd_record *record)
+{
+	uint8_t flags = (uint8_t)((c->in_active ? 0 : QD_RECORD_SNAPSHOT) |
+				  (is_partial(v, c) ? QD_RECORD_PARTIAL : 0));
+
+	return record->guest == c->guest && (record->flags & ~QD_RECORD_FULL) == flags;
 }
 
 static int compare(struct verify *v, const struct qd_survey_content *x, struct qd_err *err)
 {
 	const struct qd_geom *g = &v->img->geom;
-	bool compressed = qd_l2_is_compressed(x->c.entry);
+	bool compressed = qd_l2_is_compressed(x->c.entry), proven;
 	struct qd_record record;
 	int rc = qd_known_find(v->behind, x->c.entry, &record, err);
 
-	if (rc < 0)
-		return rc;
+	if (rc != 1)
+		return rc < 0 ? rc : qd_err_set(err, QD_E_IO, "the index changed while it was read");
+	proven = holds(v, &x->c, &record);
+	v->nsame += is_same_place(v, &x->c, &record);
+	v->nunproven += !proven;
 	v->result->checked++;
 	v->result->bytes_read += compressed ? qd_l2_compressed(g, x->c.entry).nbytes : g->cluster_size;
-	if (rc == 1 && !x->broken && !memcmp(record.hash, x->digest, qd_known_digest(v->behind)->nbytes))
+	if (!x->broken && !memcmp(record.hash, x->digest, qd_known_digest(v->behind)->nbytes))
 		return 0;
-	return add_bad(v, x->c.entry, err);
+	return add_entry(proven ? &v->bad : &v->doubtful, x->c.entry, err);
 }
 
 static int commit(void *ctx, struct qd_survey_content *x, unsigned n, struct qd_err *err)
@@ -93,12 +120,25 @@ static int commit(void *ctx, struct qd_survey_content *x, unsigned n, struct qd_
 	int rc = 0;
 
 	for (unsigned i = 0; rc == 0 && i < n; i++) {
-		if (x[i].data)
+		if (x[i].data) {
 			rc = compare(v, &x[i], err);
-		else if (x[i].c.references)
+		} else if (x[i].c.references) {
 			v->result->unknown++;
+			v->moved = true;
+		}
 	}
 	return rc;
+}
+
+/* What was compared with unproven records counts, or it does not. */
+static void judge_unproven(struct verify *v)
+{
+	if (v->moved || v->nsame != qd_known_count(v->behind)) {
+		v->result->checked -= v->nunproven;
+		v->result->unknown += v->nunproven;
+		v->doubtful.n = 0;
+	}
+	v->result->bad_clusters = v->bad.n + v->doubtful.n;
 }
 
 /* ---- who shows what is damaged ---- */
@@ -116,9 +156,15 @@ static int compare_entries(const void *pa, const void *pb)
 	return *a < *b ? -1 : *a > *b;
 }
 
-static bool is_bad(const struct verify *v, uint64_t entry)
+static void sort_entries(struct entries *e)
 {
-	return bsearch(&entry, v->bad, (size_t)v->nbad, sizeof(entry), compare_entries) != NULL;
+	if (e->n)
+		qsort(e->v, (size_t)e->n, sizeof(*e->v), compare_entries);
+}
+
+static bool is_among(const struct entries *e, uint64_t entry)
+{
+	return e->n && bsearch(&entry, e->v, (size_t)e->n, sizeof(entry), compare_entries) != NULL;
 }
 
 /* What of a table's entry names data; 0: nothing. */
@@ -133,12 +179,13 @@ static uint64_t data_entry(const struct verify *v, const uint8_t *p)
 	return qd_entry_host_off(entry);
 }
 
-static void tell(struct verify *v, const struct layer *l, uint64_t guest_off, uint64_t entry)
+static void tell(struct verify *v, const struct layer *l, uint64_t guest_off, uint64_t entry, bool certain)
 {
 	const struct qd_geom *g = &v->img->geom;
 	bool compressed = qd_l2_is_compressed(entry);
 	struct qd_verify_bad bad = {
 		.layer = l->name, .snapshot_id = l->id, .offset = guest_off, .compressed = compressed,
+		.certain = certain,
 		.host_off = compressed ? qd_l2_compressed(g, entry).host_off : entry,
 	};
 
@@ -157,8 +204,10 @@ static int tell_table(struct verify *v, const struct layer *l, uint64_t l2_off, 
 	for (uint64_t i = 0; rc == 0 && i < g->l2_entries; i++) {
 		uint64_t entry = data_entry(v, table + i * g->l2_entry_size);
 
-		if (entry && is_bad(v, entry))
-			tell(v, l, (first_guest + i) << g->cluster_bits, entry);
+		if (entry && is_among(&v->bad, entry))
+			tell(v, l, (first_guest + i) << g->cluster_bits, entry, true);
+		else if (entry && is_among(&v->doubtful, entry))
+			tell(v, l, (first_guest + i) << g->cluster_bits, entry, false);
 	}
 	return rc;
 }
@@ -195,9 +244,10 @@ static int tell_all(struct verify *v, struct qd_err *err)
 	uint8_t *table;
 	int rc;
 
-	if (!v->nbad)
+	if (!v->result->bad_clusters)
 		return 0;
-	qsort(v->bad, (size_t)v->nbad, sizeof(*v->bad), compare_entries);
+	sort_entries(&v->bad);
+	sort_entries(&v->doubtful);
 	table = malloc((size_t)v->img->geom.cluster_size);
 	if (!table)
 		return qd_err_nomem(err, "an L2 table");
@@ -229,6 +279,8 @@ static int open_index(struct verify *v, struct qd_err *err)
 		rc = qd_known_open(v->index, v->img, &v->behind, err);
 	if (rc == 0)
 		v->result->hash = qd_known_digest(v->behind)->name;
+	v->compares_all = v->index->state == QD_CONTAINER_PARTIAL &&
+			  v->img->nsnapshots > (qd_image_find_pin(v->img) ? 1u : 0u);
 	return rc;
 }
 
@@ -250,7 +302,7 @@ static int run(struct verify *v, struct qd_io *io, struct qd_err *err)
 	if (rc == 0 && unusable)
 		rc = qd_err_set(err, QD_E_CORRUPT, "%" PRIu64 " table entries cannot be true: run qdedup check "
 				"first", unusable);
-	v->result->bad_clusters = v->nbad;
+	judge_unproven(v);
 	v->result->index_damaged = qd_known_is_damaged(v->ahead) || qd_known_is_damaged(v->behind);
 	return rc ? rc : tell_all(v, err);
 }
@@ -263,7 +315,8 @@ int qd_verify_io(struct qd_io *io, const struct qd_verify_opts *opts, struct qd_
 
 	*ret_result = (struct qd_verify_result){ .state = "absent" };
 	rc = run(&v, io, err);
-	free(v.bad);
+	free(v.bad.v);
+	free(v.doubtful.v);
 	qd_known_free(v.ahead);
 	qd_known_free(v.behind);
 	qd_container_close(v.index);

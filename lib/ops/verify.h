@@ -20,6 +20,7 @@ struct qd_verify_bad {		/* a guest cluster whose content is not what it was */
 	uint64_t nbytes;	/* up to the layer's end */
 	uint64_t host_off;	/* bytes: where it lies in the file */
 	bool compressed;
+	bool certain;		/* false: somebody may have written it in place (verify.c says when) */
 };
 
 struct qd_verify_opts {
