@@ -274,6 +274,11 @@ static int run(const struct options *o, struct scan_args *args)
 	qd_err_clear(&err);
 	if (scan(o, args, &report, &err))
 		return report_error(&err);
+	if (args->opts.nshards <= 1)
+		for (unsigned i = 0; i < report.nimages; i++)
+			if (report.images[i].missing)
+				report_warning(report.images[i].name, "%" PRIu64 " records are missing: not all shards are"
+					       " there, or the records are not complete", report.images[i].missing);
 	if (args->unreadable && !report.nimages)
 		status = 1;		/* all has been said */
 	else if (args->records && !args->records_file)

@@ -153,6 +153,7 @@ struct qd_scan_image {
 	uint64_t inherited_nbytes;
 	uint64_t read_nbytes;		/* data that was read; 0 after a merge */
 	uint64_t reused_nbytes;		/* data that shares a host cluster with what was read */
+	uint64_t missing;		/* after a merge: records (of all sizes) that should be there and are not */
 	struct qd_scan_image_count count[QD_SCAN_NSIZES_MAX];
 	/* strips: [nsizes][QD_SCAN_STRIP], else NULL.  Part k of size i is strip[i * QD_SCAN_STRIP + k]. */
 	struct qd_scan_part *strip;

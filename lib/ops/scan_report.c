@@ -2,6 +2,7 @@
 /*
  * What the tally counted, put in the order and the words of the report.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,6 +59,27 @@ static void add_view(const struct scan *s, const struct scan_view *v, struct qd_
 	im->zero_nbytes += v->zero_nbytes[0];
 	im->inherited_nbytes += v->inherited_nbytes[0];
 	im->nsnapshots += v->snapshot != NULL;
+}
+
+/* The records of an image must be as many as the clusters which its views describe as data. */
+static int check_merged(const struct maker *m, unsigned from, struct qd_scan_image *im, struct qd_err *err)
+{
+	const struct scan *s = m->s;
+
+	for (unsigned k = 0; k < s->nsizes; k++) {
+		uint64_t expected = 0, counted = im->count[k].clusters;
+
+		for (unsigned i = 0; i < s->nviews; i++)
+			if (s->views[i].image == from)
+				expected += qd_div_up(s->views[i].size, s->sizes[k]);
+		expected -= qd_min_u64(expected, im->count[k].zero + im->count[k].inherited);
+		if (counted > expected)
+			return qd_err_file(err, qd_err_set(err, QD_E_INVALID, "%" PRIu64 " records of clusters of %" PRIu64
+							   " bytes, expected %" PRIu64 ": two images of one name?",
+							   counted, s->sizes[k], expected), im->name);
+		im->missing += expected - counted;
+	}
+	return 0;
 }
 
 static int set_strip(const struct maker *m, unsigned from, struct qd_scan_image *im, struct qd_err *err)
@@ -143,6 +165,8 @@ static int make_image(struct maker *m, unsigned at, struct qd_err *err)
 	im->data_nbytes = im->count[0].clusters * s->unit - qd_scan_tally_image(m->t, 0, from)->padding;
 	if (s->opts->sample_n > 1)
 		estimate_image(m, im);
+	if (!r && s->merging)
+		r = check_merged(m, from, im, err);
 	return r;
 }
 
