@@ -40,6 +40,7 @@
 	X(overlap) \
 	X(pipeline) \
 	X(pin) \
+	X(plan) \
 	X(queue) \
 	X(recorder) \
 	X(records) \
