@@ -24,6 +24,12 @@ enum rep_level {
 	REP_NEVER = REP_NLEVELS,
 };
 
+/* What of the memory is whose; while the plan is applied, the queue has the check's. */
+#define REP_MEMORY_PLAN(memory) ((memory) / 4)
+#define REP_MEMORY_FINDINGS(memory) ((memory) / 8)
+#define REP_MEMORY_CHECK(memory) ((memory) - (memory) / 8 * 3)
+#define REP_MEMORY_QUEUE(memory) ((memory) / 4)
+
 struct rep_snapshot {
 	uint64_t entry_off;	/* in the file */
 	uint64_t nbytes;	/* with padding */
@@ -58,6 +64,7 @@ struct rep {
 	uint32_t bitmap;		/* whose table is at bitmap_table (0: not known) */
 	uint64_t bitmap_table;
 	bool failed;			/* out of memory */
+	bool overflow;			/* there are more findings of the level than `found` holds */
 
 	bool rebuild;			/* refcount structures will be made anew, the old ones do not count */
 	bool told_rebuild;
@@ -68,6 +75,17 @@ struct rep {
 /* Tells that something is planned. */
 void rep_plan(struct rep *r, enum qd_repair_verb verb, const struct qd_finding *f);
 void rep_rebuild(struct rep *r, const struct qd_finding *f);
+
+enum rep_level rep_level_of(enum qd_finding_type type);
+
+/* Checks the plan: fills in what `struct rep` has of this round. */
+int rep_check_plan(struct rep *r, struct qd_err *err);
+
+/* Answers a finding of the round's level. */
+int rep_fix_one(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+
+/* Answers all findings of the round's level, counts or COPIED flags, while checking again. */
+int rep_fix_at_once(struct rep *r, struct qd_err *err);
 
 /* The structures of a level; each 0 or an error. */
 int rep_fix_header(struct rep *r, const struct qd_finding *f, struct qd_err *err);
