@@ -2,6 +2,8 @@
 /*
  * The log's entries, the last one of each cluster, are sorted in memory and looked at before
  * the table.  A log has at most a few ten thousand.
+ *
+ * Of a damaged journal it cannot be told what it took back: then nothing is known.
  */
 #include "ops/known.h"
 
@@ -9,6 +11,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "txn/journal.h"
 
 struct change {
 	struct qd_record record;
@@ -24,6 +27,7 @@ struct qd_known {
 	uint64_t logged;
 	uint64_t count;
 	bool damaged;
+	bool distrusted;		/* the journal is damaged */
 };
 
 /* ---- the table ---- */
@@ -42,6 +46,91 @@ static int find_in_table(struct qd_known *k, uint64_t entry, struct qd_record *r
 	return rc;
 }
 
+/* ---- the log ---- */
+
+static int add_change(void *ctx, enum qd_journal_type type, const struct qd_record *record, struct qd_err *err)
+{
+	struct qd_known *k = ctx;
+
+	if (k->nchanges == k->capacity) {
+		uint64_t capacity = k->capacity ? k->capacity * 2 : 256;
+		struct change *changes = realloc(k->changes, capacity * sizeof(*changes));
+
+		if (!changes)
+			return qd_err_nomem(err, "the journal");
+		k->changes = changes;
+		k->capacity = capacity;
+	}
+	k->changes[k->nchanges] = (struct change){
+		.record = *record, .number = k->nchanges, .revoked = type == QD_JOURNAL_REVOKE,
+	};
+	k->nchanges++;
+	return 0;
+}
+
+static int compare_changes(const void *pa, const void *pb)
+{
+	const struct change *a = pa, *b = pb;
+
+	if (a->record.entry != b->record.entry)
+		return a->record.entry < b->record.entry ? -1 : 1;
+	return a->number < b->number ? -1 : a->number > b->number;
+}
+
+/* Only the last change of each cluster counts; the number of records that then are. */
+static int apply_changes(struct qd_known *k, struct qd_err *err)
+{
+	uint64_t n = 0;
+	int rc = 0;
+
+	k->logged = k->nchanges;
+	if (k->nchanges)
+		qsort(k->changes, (size_t)k->nchanges, sizeof(*k->changes), compare_changes);
+	for (uint64_t i = 0; i < k->nchanges; i++) {
+		if (n && k->changes[n - 1].record.entry == k->changes[i].record.entry)
+			n--;
+		k->changes[n++] = k->changes[i];
+	}
+	k->nchanges = n;
+	for (uint64_t i = 0; rc >= 0 && i < n; i++) {
+		struct qd_record old;
+
+		rc = find_in_table(k, k->changes[i].record.entry, &old, err);
+		k->count += !k->changes[i].revoked;
+		k->count -= rc == 1;
+	}
+	return rc < 0 ? rc : 0;
+}
+
+static int load_log(struct qd_known *k, const struct qd_container *c, struct qd_err *err)
+{
+	struct qd_journal_place place = {
+		.off = c->off + c->ext.journal_off, .log_nbytes = c->ext.log_nbytes, .redo_nbytes = c->ext.redo_nbytes,
+		.owner = { c->ext.identity_hi, c->ext.identity_lo, c->ext.generation },
+		.closed_generation = c->ext.log_generation, .closed_clusters = c->ext.log_clusters,
+	};
+	struct qd_journal *j = NULL;
+	struct qd_journal_state state = { .health = QD_JOURNAL_DAMAGED };
+	int rc;
+
+	if (!c->ext.journal_off)
+		return 0;
+	rc = qd_journal_open(c->io, &place, c->ext.digest_nbytes, &j, err);
+	if (rc && rc != QD_E_CORRUPT)
+		return rc;
+	if (rc)
+		qd_err_clear(err);
+	else
+		qd_journal_state(j, &state);
+	rc = 0;
+	if (state.health == QD_JOURNAL_DAMAGED)
+		k->distrusted = k->damaged = true;
+	else
+		rc = qd_journal_log_walk(j, add_change, k, err);
+	qd_journal_close(j);
+	return rc ? rc : apply_changes(k, err);
+}
+
 /* ---- opening ---- */
 
 int qd_known_open(const struct qd_container *c, const struct qd_image *img, struct qd_known **ret_known,
@@ -53,11 +142,14 @@ int qd_known_open(const struct qd_container *c, const struct qd_image *img, stru
 	if (!k)
 		return qd_err_nomem(err, "the index");
 	rc = qd_table_open(c->io, c->off, &c->ext, &img->geom, &k->table, err);
+	if (rc == 0) {
+		k->count = qd_table_nrecords(k->table);
+		rc = load_log(k, c, err);
+	}
 	if (rc) {
 		qd_known_free(k);
 		return rc;
 	}
-	k->count = qd_table_nrecords(k->table);
 	*ret_known = k;
 	return 0;
 }
@@ -92,6 +184,8 @@ int qd_known_find(struct qd_known *k, uint64_t entry, struct qd_record *ret_reco
 {
 	const struct change *c = find_change(k, entry);
 
+	if (k->distrusted)
+		return 0;
 	if (!c)
 		return find_in_table(k, entry, ret_record, err);
 	if (c->revoked)
