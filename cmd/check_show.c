@@ -211,6 +211,35 @@ static uint64_t fixed(uint64_t before, uint64_t after)
 	return before > after ? before - after : 0;
 }
 
+/* A corruption or an error of which there is no repair. */
+static bool is_beyond_repair(const struct qd_check_result *r, size_t t)
+{
+	const struct qd_finding_kind *kind = qd_finding_kind((enum qd_finding_type)t);
+
+	return r->count[t] && !kind->repairable && kind->severity >= QD_SEV_CORRUPTION;
+}
+
+static json_t *not_repaired_json(const struct qd_check_result *after)
+{
+	json_t *list = json_array();
+
+	for (size_t t = 0; list && t < QD_F_NTYPES; t++) {
+		const char *advice = qd_finding_advice((enum qd_finding_type)t);
+		json_t *j;
+
+		if (!is_beyond_repair(after, t))
+			continue;
+		j = json_object();
+		if (!output_set(j, "type", json_string(qd_finding_kind((enum qd_finding_type)t)->slug)) ||
+		    !output_set_u64(j, "count", after->count[t]) ||
+		    (advice && !output_set(j, "advice", json_string(advice))) || json_array_append_new(list, j) < 0) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
 static bool set_repair(json_t *root, const struct check_args *args)
 {
 	const struct qd_repair_result *r = &args->repaired;
@@ -220,6 +249,7 @@ static bool set_repair(json_t *root, const struct check_args *args)
 	return (args->dry_run ||
 		(set_count(root, "corruptions-fixed", fixed(r->before.corruptions, r->after.corruptions)) &&
 		 set_count(root, "leaks-fixed", fixed(r->before.leaks, r->after.leaks)))) &&
+	       output_set(root, "not-repaired", not_repaired_json(&r->after)) &&
 	       output_set(root, "repairs", repairs_json(args)) &&
 	       output_set(root, "changed", json_boolean(r->changed && !args->dry_run)) &&
 	       (!r->refused || output_set(root, "refused", json_string(r->refused)));
@@ -290,6 +320,21 @@ static void put_plan(const struct check_args *args)
 	}
 }
 
+/* What is left for the user to do. */
+static void put_not_repaired(const struct qd_check_result *after)
+{
+	for (size_t t = 0; t < QD_F_NTYPES; t++) {
+		const struct qd_finding_kind *kind = qd_finding_kind((enum qd_finding_type)t);
+		const char *advice = qd_finding_advice((enum qd_finding_type)t);
+
+		if (!is_beyond_repair(after, t))
+			continue;
+		printf("not repaired %s: %s (%" PRIu64 ")\n", kind->slug, kind->summary, after->count[t]);
+		if (advice)
+			printf("    what can be done: %s\n", advice);
+	}
+}
+
 static double percent(uint64_t part, uint64_t whole)
 {
 	return whole ? (double)part * 100.0 / (double)whole : 0.0;
@@ -327,6 +372,8 @@ void check_put(const struct options *o, const struct check_args *args)
 {
 	if (!args->repair)
 		put_kinds(args, &args->result);
+	else if (args->repaired.changed)
+		put_not_repaired(&args->repaired.after);
 	if (o->quiet)
 		return;
 	put_verdict(&args->result);
@@ -343,5 +390,7 @@ void check_put_repairs(const struct check_args *args, const struct qd_repair_res
 	put_plan(args);
 	if (r->refused)
 		printf("No repair: %s.\n", r->refused);
+	if (r->refused || !r->changed)
+		put_not_repaired(&r->after);
 	fflush(stdout);
 }

@@ -58,6 +58,14 @@ static int take_table(struct chk *c, uint32_t bitmap, uint64_t off, uint64_t nby
 	return rc;
 }
 
+/* A cluster holds a bit for each granule of the disk; stock QEMU opens no image where the table has another size. */
+static uint64_t entries_needed(const struct chk *c, const struct qd_bitmap_entry *e)
+{
+	uint64_t granules = qd_div_up(c->header.virtual_size, 1ull << e->granularity_bits);
+
+	return qd_div_up(qd_align_up(granules, 64) / 8, c->geom.cluster_size);
+}
+
 static int take_bitmap(struct chk *c, uint32_t bitmap, const struct qd_bitmap_entry *e, struct qd_err *err)
 {
 	uint64_t nbytes = (uint64_t)e->table_entries * 8;
@@ -66,6 +74,11 @@ static int take_bitmap(struct chk *c, uint32_t bitmap, const struct qd_bitmap_en
 	if (e->flags & QD_BITMAP_FLAG_IN_USE)
 		chk_found(c, QD_F_BITMAP_IN_USE, QD_AT_BITMAP, bitmap, e->flags, 0, 0);
 	if (!qd_is_aligned(e->table_off, c->geom.cluster_size) || !chk_in_file(c, e->table_off, nbytes)) {
+		chk_found(c, QD_F_BITMAP_TABLE, QD_AT_BITMAP, bitmap, e->table_off, e->table_entries, 0);
+		c->result->blind = true;
+		return 0;
+	}
+	if (!(e->flags & QD_BITMAP_FLAG_IN_USE) && e->table_entries != entries_needed(c, e)) {
 		chk_found(c, QD_F_BITMAP_TABLE, QD_AT_BITMAP, bitmap, e->table_off, e->table_entries, 0);
 		c->result->blind = true;
 		return 0;

@@ -96,7 +96,7 @@ static const struct qd_finding_kind kinds[QD_F_NTYPES] = {
 				    "the bitmap directory is not where it can be", "%u1 bytes at %x0" },
 	[QD_F_BITMAP_ENTRY] = { "bitmap-entry", CORR, true, "entries of the bitmap directory are broken",
 				"the entry at byte %x0 of the directory" },
-	[QD_F_BITMAP_TABLE] = { "bitmap-table", CORR, true, "bitmap tables are not where they can be",
+	[QD_F_BITMAP_TABLE] = { "bitmap-table", CORR, true, "bitmap tables are not where they can be, or of a wrong size",
 				"%u1 entries at %x0" },
 	[QD_F_BITMAP_TABLE_ENTRY] = { "bitmap-table-entry", CORR, true,
 				      "bitmap table entries are not possible", "entry %x0" },
@@ -185,6 +185,31 @@ static const struct qd_finding_kind kinds[QD_F_NTYPES] = {
 const struct qd_finding_kind *qd_finding_kind(enum qd_finding_type type)
 {
 	return &kinds[type];
+}
+
+const char *qd_finding_advice(enum qd_finding_type type)
+{
+	switch (type) {
+	case QD_F_UNREADABLE:
+		return "copy the file to a sound disk, with ddrescue, and repair the copy";
+	case QD_F_HEADER_FEATURE:
+		return "use the program that made the image, or a newer version of this one";
+	case QD_F_HEADER_GEOMETRY:
+		return "restore the first cluster of the file from a backup";
+	case QD_F_HEADER_CRYPT:
+		return "write the method that the image was made with (0 none, 1 AES, 2 LUKS) to bytes 32..35";
+	case QD_F_HEADER_BACKING:
+		return "set the backing file again: qemu-img rebase -u -b FILE -F FORMAT IMAGE, after bytes 8..19 have "
+		       "been set to zero";
+	case QD_F_HEADER_SIZE:
+		return "write the size that the disk had, in bytes, to bytes 24..31";
+	case QD_F_CRYPTO_HEADER:
+		return "restore the encryption header from a backup: without it nothing can be decrypted";
+	case QD_F_SNAPSHOT_DATA_FILE:
+		return "delete the snapshots: they do not hold what is in the external data file";
+	default:
+		return NULL;
+	}
 }
 
 const char *qd_severity_name(enum qd_severity severity)

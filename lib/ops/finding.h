@@ -153,6 +153,9 @@ struct qd_finding_kind {
 
 const struct qd_finding_kind *qd_finding_kind(enum qd_finding_type type);
 
+/* What the user can do about a kind that no repair puts right; NULL: nothing is known, or a repair exists. */
+const char *qd_finding_advice(enum qd_finding_type type);
+
 /* "note", "leak", "corruption", "error" */
 const char *qd_severity_name(enum qd_severity severity);
 

@@ -222,6 +222,8 @@ static int plan_and_do(struct rep *r, struct qd_io *io, struct qd_repair_result 
 
 	if (rc)
 		return rc;
+	if (!r->refused && !has_work(r) && r->check.corruptions && r->opts->what == QD_REPAIR_ALL)
+		r->refused = "there is no repair of what was found";
 	res->refused = r->refused;
 	if (r->refused || !has_work(r)) {
 		res->after = res->before;

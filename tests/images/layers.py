@@ -45,8 +45,7 @@ class Image:
             self.layers = {name: self.tables_at(tables) for name, tables in via.tables.items()}
             return
         size, = struct.unpack_from(">Q", d, 24)
-        if l1_entries > 1 << 20:
-            l1_entries = min(-(-size // (self.cs * self.per_table)), len(d) // 8)
+        self.needed = min(-(-size // (self.cs * self.per_table)), len(d) // 8)
         self.layers = {"active": self.layer("active", l1_off, l1_entries)}
         for _ in range(count):
             if off + 40 > len(d):
@@ -67,6 +66,7 @@ class Image:
     def layer(self, name, l1_off, entries):
         """guest cluster -> bytes, INVALID, or not there (zeros); None: no such table"""
         clusters = {}
+        entries = self.needed if entries > 1 << 20 else entries
         if entries == 0 and l1_off % self.cs == 0:
             return clusters
         if l1_off % self.cs or l1_off == 0 or entries > 1 << 20 or l1_off + entries * 8 > len(self.data):
