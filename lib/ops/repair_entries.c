@@ -242,6 +242,20 @@ static int fix_compressed_copied(struct rep *r, uint64_t at, uint64_t entry, str
 	return qd_plan_put64(r->plan, at, entry & ~QD_COPIED, QD_PLAN_DROP, err);
 }
 
+/* A bitmap beside a compressed cluster: where there is none, flags are what is wrong. */
+static int fix_compressed_bitmap(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err)
+{
+	uint64_t off = qd_entry_host_off(entry), nowners = rep_nowners(r, off >> r->geom.cluster_bits);
+	bool is;
+	int rc = rep_is_compressed(r, entry, &is, err);
+
+	if (rc)
+		return rc;
+	if (!is && off && qd_is_aligned(off, r->geom.cluster_size) && nowners)
+		return qd_plan_put64(r->plan, at, off | (nowners == 1 ? QD_COPIED : 0), QD_PLAN_DROP, err);
+	return fix_bitmap(r, at, entry, err);
+}
+
 /* Is it reported for pointing at metadata, too? */
 static bool is_at_metadata(const struct rep *r, uint32_t layer, uint64_t guest_off)
 {
@@ -275,14 +289,15 @@ static int fix_item(struct rep *r, enum qd_finding_type type, uint64_t at, uint3
 	case QD_F_COMPRESSED_DATA_FILE:
 		return qd_plan_put64(r->plan, at, guest_off | QD_COPIED, QD_PLAN_DROP, err);
 	case QD_F_SUBCLUSTERS:
-	case QD_F_COMPRESSED_SUBCLUSTERS:
 		return fix_bitmap(r, at, entry, err);
+	case QD_F_COMPRESSED_SUBCLUSTERS:
+		return fix_compressed_bitmap(r, at, entry, err);
 	case QD_F_L2_ENTRY_OVERLAP:
 	case QD_F_COMPRESSED_OVERLAP:
 		return separate(r, type, at, entry, ret_verb, err);
 	case QD_F_L2_ENTRY_UNALIGNED:
 		cluster = qd_entry_host_off(entry) >> r->geom.cluster_bits;
-		if (rep_is_leaked(r, cluster) && (layer || rep_has_one_owner(r, cluster) == ((entry & QD_COPIED) != 0))) {
+		if (rep_is_leaked(r, cluster) && (layer || (rep_nowners(r, cluster) == 1) == ((entry & QD_COPIED) != 0))) {
 			*ret_verb = QD_REPAIR_FOUND;
 			return qd_plan_put64(r->plan, at, (entry & ~QD_OFFSET_MASK) |
 					     cluster << r->geom.cluster_bits, QD_PLAN_DROP, err);

@@ -117,7 +117,7 @@ bool rep_is_made_up(const struct rep *r, uint64_t cluster);
 /* Looking at clusters (repair_search.c). */
 bool rep_is_leaked(const struct rep *r, uint64_t cluster);	/* or has a refcount too high */
 
-bool rep_has_one_owner(const struct rep *r, uint64_t cluster);	/* it is leaked, and its refcount is 1 */
+uint64_t rep_nowners(const struct rep *r, uint64_t cluster);	/* refcount of one that is leaked; else 0 */
 
 /* Is there a compressed cluster where the entry says? */
 int rep_is_compressed(struct rep *r, uint64_t entry, bool *ret_is, struct qd_err *err);

@@ -40,11 +40,11 @@ bool rep_is_leaked(const struct rep *r, uint64_t cluster)
 	return find_run(r, r->leaks, r->nleaks, cluster) != NULL;
 }
 
-bool rep_has_one_owner(const struct rep *r, uint64_t cluster)
+uint64_t rep_nowners(const struct rep *r, uint64_t cluster)
 {
 	const struct qd_finding *f = find_run(r, r->leaks, r->nleaks, cluster);
 
-	return f && f->value[0] == 1;
+	return f ? f->value[0] : 0;
 }
 
 bool rep_is_made_up(const struct rep *r, uint64_t cluster)
@@ -91,8 +91,9 @@ int rep_is_compressed(struct rep *r, uint64_t entry, bool *ret_is, struct qd_err
 	int rc = in && out ? 0 : qd_err_nomem(err, "a compressed cluster");
 
 	*ret_is = false;
+	/* As it was: the plan may have taken its cluster for a table and changed it. */
 	if (rc == 0)
-		rc = qd_plan_read(r->plan, in, z.nbytes, z.host_off, err);
+		rc = qd_plan_read_base(r->plan, in, z.nbytes, z.host_off, err);
 	if (rc == 0)
 		rc = qd_codec_new((enum qd_compression)r->header.compression_type, r->geom.cluster_size, 0, &codec, err);
 	if (rc == 0)

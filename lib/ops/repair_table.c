@@ -213,6 +213,23 @@ static bool is_named(const struct lost *l, uint64_t table)
 	return false;
 }
 
+/* By how many layers, this round's answers included: no more than its refcount says. */
+static int count_names(const struct lost *l, uint64_t table, uint64_t *ret_n, struct qd_err *err)
+{
+	struct rep *r = l->r;
+	uint64_t off, nentries, entry;
+	int rc = 0;
+
+	*ret_n = 0;
+	for (uint32_t layer = 0; rc == 0 && layer <= r->nsnaps && layer < MAX_LAYERS; layer++) {
+		if (layer == l->layer || !rep_l1_of(r, layer, &off, &nentries) || l->index >= nentries)
+			continue;
+		rc = qd_plan_get64(r->plan, off + l->index * 8, &entry, err);
+		*ret_n += rc == 0 && qd_entry_host_off(entry) == table;
+	}
+	return rc;
+}
+
 /* Orphans, and those of them that are sure to be the one. */
 struct found {
 	uint64_t norphans;
@@ -223,10 +240,14 @@ struct found {
 
 static int look_at(const struct lost *l, uint64_t off, uint8_t *buf, struct found *found, struct qd_err *err)
 {
+	uint64_t names;
 	enum fit fit;
 	int rc = qd_plan_read(l->r->plan, buf, l->r->geom.cluster_size, off, err);
 
 	if (rc || !is_orphan(l->r, buf) || is_named(l, off))
+		return rc;
+	rc = count_names(l, off, &names, err);
+	if (rc || names >= rep_nowners(l->r, off >> l->r->geom.cluster_bits))
 		return rc;
 	rc = judge(l, off, buf, &fit, err);
 	found->norphans++;
