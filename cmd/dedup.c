@@ -146,8 +146,11 @@ static void explain(const char *path, const struct qd_dedup_result *r, const str
 {
 	if (r->stage != QD_DEDUP_WRITING || err->code == QD_E_CANCELLED)
 		return;
-	report_note(path, "it stopped after %" PRIu64 " of its batches; every byte of the disk is there, but the image "
-		    "is marked dirty: run qdedup check --repair, then qdedup dedup again", r->batches);
+	if (r->dirty)
+		report_note(path, "it stopped in the middle: every byte of the disk is there, but the image is marked "
+			    "dirty; run qdedup check --repair, then qdedup dedup again");
+	else
+		report_note(path, "it stopped between two steps: the image is in order, and running it again goes on");
 }
 
 struct shown {
@@ -170,6 +173,8 @@ static void dedup_one(const struct options *o, const struct qd_dedup_opts *d, co
 		explain(path, &result, &err);
 		return;
 	}
+	if (result.no_room && !o->quiet)
+		report_note(path, "the header's cluster has no room for a hash table's extension: there is none");
 	if (!shown->list) {
 		if (!o->quiet)
 			put_result(path, d, &result);

@@ -156,7 +156,7 @@ static void settle_freed(struct dedup *d, uint64_t metadata_nbytes)
 	struct qd_dedup_result *r = d->result;
 
 	r->freed_nbytes -= qd_min_u64(metadata_nbytes, r->freed_nbytes);
-	if (r->stage == QD_DEDUP_DONE && !d->opts->no_punch)
+	if (r->stage == QD_DEDUP_DONE)
 		r->freed_nbytes = qd_min_u64(r->freed_nbytes, r->allocated[0] -
 					     qd_min_u64(r->allocated[1], r->allocated[0]));
 }
@@ -227,14 +227,16 @@ static int carry_out(struct dedup *d, struct qd_err *err)
 {
 	int rc;
 
+	d->result->stage = QD_DEDUP_WRITING;
 	if (d->img->header.version < 3) {
 		rc = dedup_upgrade(d, err);
 		if (rc == 0)
 			rc = open_image(d, err);
+		if (rc == 0)
+			rc = dedup_index_check_room(d, err);
 		if (rc)
 			return rc;
 	}
-	d->result->stage = QD_DEDUP_WRITING;
 	if (dedup_index_needed(d)) {
 		rc = dedup_index_write(d, err);		/* D4 */
 		if (rc == 0)
@@ -250,6 +252,16 @@ static int carry_out(struct dedup *d, struct qd_err *err)
 		return rc;
 	d->result->stage = QD_DEDUP_DONE;
 	return 0;
+}
+
+/* What a failure left. */
+static void look_after_failure(struct dedup *d)
+{
+	uint8_t bits[8];
+
+	if (d->result->stage == QD_DEDUP_WRITING &&
+	    qd_io_read(d->io, bits, sizeof(bits), QD_HEADER_OFF_INCOMPATIBLE, NULL) == 0)
+		d->result->dirty = (qd_get_be64(bits) & QD_INCOMPAT_DIRTY) != 0;
 }
 
 static int run(struct dedup *d, struct qd_err *err)
@@ -282,6 +294,8 @@ int qd_dedup_io(struct qd_io *io, const struct qd_dedup_opts *opts, struct qd_pr
 	*ret_result = (struct qd_dedup_result){ .stage = QD_DEDUP_READING };
 	d.memory = opts->memory ? opts->memory : qd_default_memory();
 	rc = run(&d, err);
+	if (rc)
+		look_after_failure(&d);
 	dedup_index_close(&d);
 	dedup_plan_free(&d);
 	qd_image_detach(d.img);

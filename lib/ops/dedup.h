@@ -33,7 +33,7 @@ struct qd_dedup_opts {
 
 enum qd_dedup_stage {			/* how far it came: for telling after a failure */
 	QD_DEDUP_READING,		/* nothing was written */
-	QD_DEDUP_WRITING,		/* the image is marked dirty; what is done is done */
+	QD_DEDUP_WRITING,		/* what is done is done */
 	QD_DEDUP_DONE,
 };
 
@@ -55,6 +55,8 @@ struct qd_dedup_result {
 	uint64_t allocated[2];		/* on the host, likewise */
 	bool upgraded;			/* version 2 -> 3 */
 	bool indexed;			/* a table was written */
+	bool no_room;			/* not, because the header's cluster has no room for the extension */
+	bool dirty;			/* after a failure: the image is marked dirty */
 	bool changed;			/* anything was (or would be) */
 	bool interrupted;		/* asked to stop between two batches: the image is clean */
 };

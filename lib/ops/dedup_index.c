@@ -2,18 +2,19 @@
 /*
  * The stored hash table: what it knows saves reading, and the plan makes a new one.
  *
- *	records of the old table, in host order   --+-- merged with the survey, in host order
- *	clusters of the survey                    --+   --> known, or to be read
- *
  * Known is what a table in state valid has a record of, of a partial one what is pinned
  * as well.  A record nominates only: before anything is shared the bytes are compared.
- * A journal's entries change what holds, so a table with a journal in use is not asked.
+ *
+ * A table on an image with snapshots of the user's own is never more than partial
+ * (ops/install.h); whether it is complete shows when the new records are compared with it.
  */
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "image/ext_edit.h"
 #include "ops/dedup_int.h"
 #include "ops/install.h"
+#include "ops/known.h"
 
 int dedup_index_open(struct dedup *d, struct qd_err *err)
 {
@@ -35,13 +36,17 @@ int dedup_index_open(struct dedup *d, struct qd_err *err)
 	return 0;
 }
 
-/* May its records be believed as far as they go? */
-static bool is_usable(const struct dedup *d)
+/* Its records are believed as far as they go: twice, for two threads. */
+static int open_known(struct dedup *d, struct qd_err *err)
 {
 	const struct qd_container *c = d->container;
+	int rc;
 
-	return c->opened && (c->state == QD_CONTAINER_VALID || c->state == QD_CONTAINER_PARTIAL) &&
-	       c->ext.log_generation == 0 && qd_table_digest(c->table) == d->digest;
+	if (!c->opened || (c->state != QD_CONTAINER_VALID && c->state != QD_CONTAINER_PARTIAL) ||
+	    qd_table_digest(c->table) != d->digest)
+		return 0;
+	rc = qd_known_open(c, d->img, &d->known, err);
+	return rc ? rc : qd_known_open(c, d->img, &d->compared, err);
 }
 
 static int digest_zeros(struct dedup *d, struct qd_err *err)
@@ -56,35 +61,52 @@ static int digest_zeros(struct dedup *d, struct qd_err *err)
 	return rc;
 }
 
-int dedup_index_begin(struct dedup *d, struct qd_err *err)
+/* Has the header's cluster room for the extension?  In small clusters there may be none. */
+static int fits_header(const struct dedup *d, bool *ret_fits, struct qd_err *err)
 {
-	const char *why;
-	int rc = digest_zeros(d, err);
+	uint8_t ext[QD_TABLE_EXT_SIZE] = { 0 };
+	struct qd_ext_edit *edit = NULL;
+	int rc = qd_ext_edit_open(d->img, NULL, &edit, err);
 
-	d->use_table = is_usable(d);
-	if (d->opts->no_index || (d->opts->no_pin && !d->opts->index_path))
+	if (rc == 0)
+		rc = qd_ext_edit_set(edit, QD_EXT_QDEDUP, ext, sizeof(ext), err);
+	qd_ext_edit_free(edit);
+	*ret_fits = rc == 0;
+	if (rc != QD_E_UNSUPPORTED)
 		return rc;
-	if (d->img->header.version >= 3 && qd_container_is_impossible(&d->img->header, &why))
-		return rc;
-	return rc ? rc : qd_table_maker_new(d->geom, d->digest, d->memory / 8, d->opts->tmpdir, &d->maker, err);
+	qd_err_clear(err);
+	return 0;
 }
 
-/* The record of the cluster; the cursor only moves on.  A block that cannot be read ends it all. */
-static bool find_record(struct dedup *d, const struct qd_surveyed *c, struct qd_record *r)
+/* After it became version 3. */
+int dedup_index_check_room(struct dedup *d, struct qd_err *err)
 {
-	uint64_t off = qd_record_host_off(d->geom, c->entry), at;
-	uint64_t n = qd_table_nrecords(d->container->table);
+	bool fits;
+	int rc = d->maker ? fits_header(d, &fits, err) : 0;
 
-	for (; d->cursor < n; d->cursor++) {
-		if (qd_table_get(d->container->table, d->cursor, r, NULL)) {
-			d->use_table = false;
-			return false;
-		}
-		at = qd_record_host_off(d->geom, r->entry);
-		if (at > off || (at == off && r->entry >= c->entry))
-			return at == off && r->entry == c->entry;
-	}
-	return false;
+	if (rc || !d->maker || fits)
+		return rc;
+	d->result->no_room = true;
+	qd_table_maker_free(d->maker);
+	d->maker = NULL;
+	return 0;
+}
+
+int dedup_index_begin(struct dedup *d, struct qd_err *err)
+{
+	int rc = digest_zeros(d, err);
+	bool fits = true;
+
+	if (rc == 0)
+		rc = open_known(d, err);
+	if (d->opts->no_index || (d->opts->no_pin && !d->opts->index_path))
+		return rc;
+	if (rc == 0 && d->img->header.version >= 3)
+		rc = fits_header(d, &fits, err);
+	d->result->no_room = !fits;
+	if (!fits)
+		return rc;
+	return rc ? rc : qd_table_maker_new(d->geom, d->digest, d->memory / 8, d->opts->tmpdir, &d->maker, err);
 }
 
 bool dedup_index_knows(void *ctx, struct qd_survey_content *x)
@@ -92,11 +114,10 @@ bool dedup_index_knows(void *ctx, struct qd_survey_content *x)
 	struct dedup *d = ctx;
 	struct qd_record r;
 
-	if (!d->use_table || (d->container->state == QD_CONTAINER_PARTIAL && !x->c.pins) ||
-	    !find_record(d, &x->c, &r) || memcmp(r.hash, d->zeros, d->digest->nbytes) == 0) {
-		d->nunknown++;
+	if (!d->known || (d->container->state == QD_CONTAINER_PARTIAL && !x->c.pins) ||
+	    qd_known_find(d->known, x->c.entry, &r, NULL) != 1 ||
+	    memcmp(r.hash, d->zeros, d->digest->nbytes) == 0)
 		return false;
-	}
 	memcpy(x->digest, r.hash, d->digest->nbytes);
 	return true;
 }
@@ -104,10 +125,15 @@ bool dedup_index_knows(void *ctx, struct qd_survey_content *x)
 int dedup_record(struct dedup *d, const struct dedup_keeper *k, const uint8_t *digest, bool full,
 		 struct qd_err *err)
 {
-	struct qd_record r = { .entry = k->entry, .guest = k->guest };
+	struct qd_record r = { .entry = k->entry, .guest = k->guest }, old;
 
 	if (!d->maker)
 		return 0;
+	if (!full) {
+		d->nrecords++;
+		d->nsame += d->compared && qd_known_find(d->compared, k->entry, &old, NULL) == 1 &&
+			    memcmp(old.hash, digest, d->digest->nbytes) == 0;
+	}
 	if (full)
 		r.flags |= QD_RECORD_FULL;
 	if (k->partial)
@@ -121,12 +147,17 @@ int dedup_record(struct dedup *d, const struct dedup_keeper *k, const uint8_t *d
 bool dedup_index_needed(const struct dedup *d)
 {
 	const struct qd_container *c = d->container;
+	bool own_snapshots = d->img->nsnapshots > (qd_image_find_pin(d->img) ? 1u : 0u);
 
 	if (d->opts->no_index || !d->maker)
 		return d->nmoves && c->state != QD_CONTAINER_ABSENT;	/* to be dropped */
-	return d->nmoves || d->nunknown || !d->use_table || c->state != QD_CONTAINER_VALID ||
-	       c->external != (d->opts->index_path != NULL) ||
-	       qd_table_nrecords(c->table) != d->nrecords;
+	if (d->nmoves || !d->compared || c->external != (d->opts->index_path != NULL))
+		return true;
+	if (c->state != QD_CONTAINER_VALID && !own_snapshots)
+		return true;
+	if (d->nsame != d->nrecords || qd_known_is_damaged(d->compared))
+		return true;
+	return !qd_known_logged(d->compared) && d->nrecords != qd_known_count(d->compared);
 }
 
 int dedup_index_write(struct dedup *d, struct qd_err *err)
@@ -150,6 +181,9 @@ int dedup_index_write(struct dedup *d, struct qd_err *err)
 
 void dedup_index_close(struct dedup *d)
 {
+	qd_known_free(d->known);
+	qd_known_free(d->compared);
+	d->known = d->compared = NULL;
 	qd_container_close(d->container);
 	d->container = NULL;
 	qd_table_maker_free(d->maker);

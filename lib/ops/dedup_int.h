@@ -17,6 +17,7 @@
 #include "image/change.h"
 #include "image/codec.h"
 #include "ops/dedup.h"
+#include "ops/known.h"
 #include "ops/remap.h"
 #include "ops/survey.h"
 
@@ -63,10 +64,10 @@ struct dedup {
 	struct qd_table_maker *maker;		/* of the new one; NULL: none is wanted */
 	uint64_t container_first, container_end;	/* bytes of the file that the old one takes */
 	bool container_unknown;			/* there may be one, nobody knows where */
-	bool use_table;				/* the old one's records are believed */
-	uint64_t cursor;			/* of its records */
+	struct qd_known *known;			/* it, for the survey's questions; NULL: it is not asked */
+	struct qd_known *compared;		/* likewise, for the new records */
 	uint64_t nrecords;			/* of the new one: keepers */
-	uint64_t nunknown;			/* clusters that had to be read because it does not know them */
+	uint64_t nsame;				/* of those, as in the old one */
 	uint8_t zeros[QD_DIGEST_MAX];		/* the digest of a cluster of zeros */
 };
 
@@ -97,6 +98,7 @@ bool dedup_index_knows(void *ctx, struct qd_survey_content *x);
 int dedup_record(struct dedup *d, const struct dedup_keeper *k, const uint8_t *digest, bool full,
 		 struct qd_err *err);
 bool dedup_index_needed(const struct dedup *d);
+int dedup_index_check_room(struct dedup *d, struct qd_err *err);
 int dedup_index_write(struct dedup *d, struct qd_err *err);
 void dedup_index_close(struct dedup *d);
 

@@ -141,7 +141,6 @@ static int keep(struct dedup *d, const struct qd_survey_content *x, bool replace
 	int rc = 0;
 
 	d->result->remaining++;
-	d->nrecords++;
 	if (qd_l2_is_compressed(c->entry))
 		k.bitmap = 0;
 	if (c->several && !k.pinned && !d->opts->no_pin)

@@ -16,7 +16,7 @@ for options in cluster_size=4K cluster_size=64K cluster_size=4K,compression_type
 	[ "$options" = "${options%zstd}" ] || c=-c
 	# shellcheck disable=SC2086
 	qemu-img convert $c -f raw -O qcow2 -o "$options" base.raw disk.qcow2
-	qemu-img snapshot -c one disk.qcow2
+	[ "$options" != cluster_size=64K ] || qemu-img snapshot -c one disk.qcow2
 	qemu-io -c 'write -P 3 1M 300k' disk.qcow2 >/dev/null
 	before=$(state disk.qcow2)
 	ok "$QDEDUP" dedup -n --output=json disk.qcow2 >plan.json
@@ -33,7 +33,9 @@ for options in cluster_size=4K cluster_size=64K cluster_size=4K,compression_type
 	is "$before" "$(state disk.qcow2)" "the file after a second run"
 	is 'false 0 0 0' "$(json again.json '" ".join(str(d[k]).lower() for k in
 		("changed", "clusters-freed", "zero-clusters-freed", "flushes"))')" "the second run"
-	is 0 "$(json again.json 'd["bytes-read"]')" "bytes of data read with a complete table"
+	# With snapshots of the user's own the table holds for what is pinned only.
+	[ "$options" = cluster_size=64K ] ||
+		is 0 "$(json again.json 'd["bytes-read"]')" "bytes of data read with a complete table"
 	ok "$QDEDUP" dedup disk.qcow2 >again
 	grep -q 'nothing to do' again || die "the second run says: $(cat again)"
 done
