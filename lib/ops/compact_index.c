@@ -3,7 +3,8 @@
  * The hash table of an image whose clusters move.  Its records name clusters by where they
  * lie, so before the first one moves the container is taken out, its records kept in a
  * temporary file; each move is remembered; and at the end a new container is made of the
- * records of the clusters that are still there, by their new names.
+ * records of the clusters that are still there, by their new names.  Of a table in state partial
+ * only the records of pinned clusters are kept: nobody knows of the others.
  *
  *	was    now -> was          record of `was`
  *	5      5                   kept as it is
@@ -35,6 +36,7 @@ struct compact_index {
 	uint64_t nslots;		/* a power of two, or 0 */
 	uint64_t nstreams;
 	uint64_t log_nbytes, redo_nbytes;
+	bool valid;			/* every record held; else those of pinned clusters */
 	const char *path;		/* external: its file */
 };
 
@@ -83,11 +85,12 @@ static int take(struct compact *c, struct qd_image *img, struct qd_container *ol
 	struct qd_install_result r;
 	int rc = 0;
 
-	if (old->state == QD_CONTAINER_VALID && old->opened) {
+	if (old->opened && (old->state == QD_CONTAINER_VALID || old->state == QD_CONTAINER_PARTIAL)) {
 		c->index = calloc(1, sizeof(*c->index));
 		if (!c->index)
 			return qd_err_nomem(err, "the hash table");
 		c->index->geom = img->geom;
+		c->index->valid = old->state == QD_CONTAINER_VALID;
 		c->index->log_nbytes = old->ext.log_nbytes;
 		c->index->redo_nbytes = old->ext.redo_nbytes;
 		c->index->path = old->external ? c->opts->index_path : NULL;
@@ -190,6 +193,7 @@ int compact_index_moved(struct compact *c, uint64_t from, uint64_t to, struct qd
 struct putting {
 	struct compact_index *ix;
 	struct qd_table_maker *maker;
+	struct qd_pinned *pinned;
 };
 
 static bool never(void *ctx, const struct qd_surveyed *c, uint64_t number)
@@ -207,8 +211,11 @@ static int put_records(void *ctx, struct qd_survey_content *v, unsigned n, struc
 	uint64_t was;
 
 	for (unsigned i = 0; i < n; i++) {
-		int rc = original(p->ix, v[i].c.entry, &was, err);
+		int rc;
 
+		if (!p->ix->valid && !qd_pinned_has(p->pinned, v[i].c.entry))
+			continue;
+		rc = original(p->ix, v[i].c.entry, &was, err);
 		if (rc == 0)
 			rc = qd_table_find(p->ix->table, was, &record, err);
 		if (rc < 0)
@@ -227,7 +234,7 @@ static int install(struct compact *c, struct qd_image *img, struct qd_table_make
 {
 	struct qd_install in = {
 		.maker = maker, .log_nbytes = c->index->log_nbytes, .redo_nbytes = c->index->redo_nbytes,
-		.index_path = c->index->path, .valid = true,
+		.index_path = c->index->path, .valid = c->index->valid,
 	};
 	struct qd_container *none = NULL;
 	struct qd_install_result r;
@@ -247,12 +254,15 @@ int compact_index_put(struct compact *c, struct qd_err *err)
 	struct qd_survey_opts opts = { .threads = 1, .memory = c->memory / 4 };
 	struct qd_survey_ops ops = { .want = never, .commit = put_records };
 	struct putting p = { .ix = c->index };
+	struct qd_table_ext none = { .version = 0 };
 	struct qd_image *img = NULL;
 	int rc;
 
 	if (!c->index)
 		return 0;
 	rc = compact_open(c, &img, err);
+	if (rc == 0)
+		rc = qd_pinned_load(img, &none, c->memory / 8, &p.pinned, err);
 	if (rc == 0)
 		rc = qd_table_maker_new(&c->index->geom, qd_table_digest(c->index->table), c->memory / 8,
 					c->opts->tmpdir, &p.maker, err);
@@ -261,6 +271,7 @@ int compact_index_put(struct compact *c, struct qd_err *err)
 	if (rc == 0)
 		rc = install(c, img, p.maker, err);
 	qd_table_maker_free(p.maker);
+	qd_pinned_free(p.pinned);
 	compact_close(img);
 	return rc;
 }
