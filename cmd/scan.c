@@ -30,7 +30,8 @@ static const struct poptOption scan_options[] = {
 	{ "hash", '\0', POPT_ARG_STRING, NULL, OPT_HASH,
 	  "xxh128 (default), sha256, sha512-256, sha3-256, blake2b", "ALG" },
 	{ "top", '\0', POPT_ARG_STRING, NULL, OPT_TOP, "name the N contents that occur most often", "N" },
-	{ "matrix", '\0', POPT_ARG_NONE, NULL, OPT_MATRIX, "what each image has in common with each other", NULL },
+	{ "matrix", '\0', POPT_ARG_NONE, NULL, OPT_MATRIX, "what each image has in common with each other",
+	  NULL },
 	{ "snapshots", '\0', POPT_ARG_NONE, NULL, OPT_SNAPSHOTS, "count internal snapshots, too", NULL },
 	{ "sample", '\0', POPT_ARG_STRING, NULL, OPT_SAMPLE,
 	  "read about one part in N, and estimate the rest", "1/N" },
@@ -39,8 +40,9 @@ static const struct poptOption scan_options[] = {
 
 static const struct poptOption record_options[] = {
 	{ "records", '\0', POPT_ARG_STRING, NULL, OPT_RECORDS,
-	  "write a line for each cluster with data, sorted by hash (without =FILE: to standard output, instead of "
-	  "the report)", "FILE" },
+	  "write a line for each cluster with data, sorted by hash (without =FILE: to standard output, "
+	  "instead of the report)",
+	  "FILE" },
 	{ "merge", '\0', POPT_ARG_NONE, NULL, OPT_MERGE,
 	  "the arguments are files of records, '-' is standard input", NULL },
 	{ "shard", '\0', POPT_ARG_STRING, NULL, OPT_SHARD, "only hashes of part K, 1 to N, of N", "K/N" },
@@ -90,7 +92,8 @@ static int parse_sizes(struct qd_scan_opts *o, const char *list, struct qd_err *
 		if (r)
 			return r;
 		if (size < QD_SCAN_SIZE_MIN || size > QD_SCAN_SIZE_MAX || (size & (size - 1)))
-			return qd_err_set(err, QD_E_INVALID, "'%s', expected a power of two from 512 to 2M", one);
+			return qd_err_set(err, QD_E_INVALID, "'%s', expected a power of two from 512 to 2M",
+					  one);
 		add_size(o, size);
 		if (!list[n])
 			return 0;
@@ -107,7 +110,8 @@ static int parse_part(const char *text, unsigned max, unsigned *ret_k, unsigned 
 	int r;
 
 	if (!slash || (size_t)(slash - text) >= sizeof(first))
-		return qd_err_set(err, QD_E_INVALID, "'%s', expected two numbers with '/' between them", text);
+		return qd_err_set(err, QD_E_INVALID, "'%s', expected two numbers with '/' between them",
+				  text);
 	memcpy(first, text, (size_t)(slash - text));
 	first[slash - text] = '\0';
 	r = qd_number_parse(slash + 1, "number behind '/'", 1, max, &n, err);
@@ -148,8 +152,10 @@ static int take_hash(struct qd_scan_opts *o, const char *text, struct qd_err *er
 	unsigned nbytes;
 
 	if (!qd_scan_hash_name(text, &name, &nbytes))
-		return qd_err_set(err, QD_E_INVALID, "'%s' is not known, expected xxh128, sha256, sha512-256, sha3-256 or"
-				  " blake2b", text);
+		return qd_err_set(err, QD_E_INVALID,
+				  "'%s' is not known, expected xxh128, sha256, sha512-256, sha3-256 or"
+				  " blake2b",
+				  text);
 	o->hash = name;
 	return 0;
 }
@@ -236,7 +242,8 @@ static int scan(const struct options *o, struct scan_args *args, struct qd_scan_
 	if (!r) {
 		progress_start(&progress, o, args->merge ? "merge" : "scan");
 		args->opts.progress = &progress.lib;
-		r = args->merge ? qd_scan_merge(&args->opts, ret_report, err) : qd_scan(&args->opts, ret_report, err);
+		r = args->merge ? qd_scan_merge(&args->opts, ret_report, err)
+				: qd_scan(&args->opts, ret_report, err);
 		progress_stop(&progress, r == 0);
 	}
 	if (r) {
@@ -254,7 +261,7 @@ static const char *refuse(const struct options *o, const struct scan_args *args)
 	if (args->records && !args->records_file && o->json)
 		return "--records go to standard output, where --output=json wants to go: --records=FILE";
 	if (args->merge && args->records)
-		return "--merge reads records, it does not write them: 'LC_ALL=C sort -m' joins files of records";
+		return "--merge reads records and writes none: 'LC_ALL=C sort -m' joins files of them";
 	if (args->merge && (args->opts.snapshots || args->opts.sample_n))
 		return "--snapshots and --sample are for images, not for --merge";
 	if (args->records && args->opts.sample_n > 1)
@@ -277,8 +284,10 @@ static int run(const struct options *o, struct scan_args *args)
 	if (args->opts.nshards <= 1)
 		for (unsigned i = 0; i < report.nimages; i++)
 			if (report.images[i].missing)
-				report_warning(report.images[i].name, "%" PRIu64 " records are missing: not all shards are"
-					       " there, or the records are not complete", report.images[i].missing);
+				report_warning(report.images[i].name,
+					       "%" PRIu64 " records are missing: not all shards are"
+					       " there, or the records are not complete",
+					       report.images[i].missing);
 	if (args->unreadable && !report.nimages)
 		status = 1;		/* all has been said */
 	else if (args->records && !args->records_file)

@@ -17,7 +17,8 @@ static json_t *place_json(const char *name, const char *snapshot, uint64_t offse
 {
 	json_t *j = json_object();
 	bool good = output_set(j, "filename", text_json(name)) &&
-		    (!snapshot || output_set(j, "snapshot", text_json(snapshot))) && output_set_u64(j, "offset", offset);
+		    (!snapshot || output_set(j, "snapshot", text_json(snapshot))) &&
+		    output_set_u64(j, "offset", offset);
 
 	if (good)
 		return j;
@@ -42,10 +43,12 @@ static json_t *top_json(const struct qd_scan_report *r, const struct qd_scan_siz
 		const struct qd_scan_top *t = &s->top[i];
 		json_t *j = json_object();
 
-		if (!put_into(list, j, output_set(j, "hash", hex_json(t->digest, r->digest_nbytes)) &&
-				       output_set_u64(j, "references", t->references) &&
-				       output_set_u64(j, "cluster-size", s->cluster_size) &&
-				       output_set(j, "example", place_json(t->name, t->snapshot, t->offset)))) {
+		if (!put_into(
+			    list, j,
+			    output_set(j, "hash", hex_json(t->digest, r->digest_nbytes)) &&
+				    output_set_u64(j, "references", t->references) &&
+				    output_set_u64(j, "cluster-size", s->cluster_size) &&
+				    output_set(j, "example", place_json(t->name, t->snapshot, t->offset)))) {
 			json_decref(list);
 			return NULL;
 		}
@@ -53,7 +56,8 @@ static json_t *top_json(const struct qd_scan_report *r, const struct qd_scan_siz
 	return list;
 }
 
-static json_t *matrix_row(const struct qd_scan_report *r, const struct qd_scan_size *s, unsigned row, unsigned k)
+static json_t *matrix_row(const struct qd_scan_report *r, const struct qd_scan_size *s, unsigned row,
+			  unsigned k)
 {
 	uint64_t clusters = r->images[row].count[k].clusters;
 	json_t *list = json_array();
@@ -61,7 +65,8 @@ static json_t *matrix_row(const struct qd_scan_report *r, const struct qd_scan_s
 	for (unsigned i = 0; i < r->nimages; i++) {
 		uint64_t common = s->matrix[(size_t)row * r->nimages + i];
 
-		if (json_array_append_new(list, json_real(clusters ? (double)common / (double)clusters : 0))) {
+		if (json_array_append_new(list,
+					  json_real(clusters ? (double)common / (double)clusters : 0))) {
 			json_decref(list);
 			return NULL;
 		}
@@ -91,8 +96,10 @@ static json_t *histogram_json(const struct qd_scan_size *s)
 	for (unsigned k = 0; k < n; k++) {
 		json_t *j = json_object();
 
-		if (!put_into(list, j, output_set_u64(j, "from", 1ull << k) && output_set_u64(j, "to", (2ull << k) - 1) &&
-				       output_set_u64(j, "contents", s->histogram[k]))) {
+		if (!put_into(list, j,
+			      output_set_u64(j, "from", 1ull << k) &&
+				      output_set_u64(j, "to", (2ull << k) - 1) &&
+				      output_set_u64(j, "contents", s->histogram[k]))) {
 			json_decref(list);
 			return NULL;
 		}
@@ -108,12 +115,14 @@ static json_t *per_image_json(const struct qd_scan_report *r, unsigned k)
 		const struct qd_scan_image_count *c = &r->images[i].count[k];
 		json_t *j = json_object();
 
-		if (!put_into(list, j, output_set(j, "filename", text_json(r->images[i].name)) &&
-				       output_set_u64(j, "clusters", c->clusters) && output_set_u64(j, "zero", c->zero) &&
-				       output_set_u64(j, "inherited", c->inherited) &&
-				       output_set_u64(j, "unique", c->distinct) &&
-				       output_set_u64(j, "unique-to-image", c->unique_to_image) &&
-				       output_set_u64(j, "shared", c->shared))) {
+		if (!put_into(list, j,
+			      output_set(j, "filename", text_json(r->images[i].name)) &&
+				      output_set_u64(j, "clusters", c->clusters) &&
+				      output_set_u64(j, "zero", c->zero) &&
+				      output_set_u64(j, "inherited", c->inherited) &&
+				      output_set_u64(j, "unique", c->distinct) &&
+				      output_set_u64(j, "unique-to-image", c->unique_to_image) &&
+				      output_set_u64(j, "shared", c->shared))) {
 			json_decref(list);
 			return NULL;
 		}
@@ -130,9 +139,10 @@ static bool set_size(json_t *j, const struct scan_args *args, const struct qd_sc
 				 output_set_u64(j, "saved-bytes-low", s->saved_low) &&
 				 output_set_u64(j, "saved-bytes-high", s->saved_high)))
 		return false;
-	return output_set_u64(j, "cluster-size", s->cluster_size) && output_set_u64(j, "clusters", s->clusters) &&
-	       output_set_u64(j, "zero", s->zero) && output_set_u64(j, "inherited", s->inherited) &&
-	       output_set_u64(j, "unique", s->unique) && output_set_u64(j, "duplicate", s->duplicate) &&
+	return output_set_u64(j, "cluster-size", s->cluster_size) &&
+	       output_set_u64(j, "clusters", s->clusters) && output_set_u64(j, "zero", s->zero) &&
+	       output_set_u64(j, "inherited", s->inherited) && output_set_u64(j, "unique", s->unique) &&
+	       output_set_u64(j, "duplicate", s->duplicate) &&
 	       output_set(j, "dedup-ratio", json_real(qd_scan_ratio(s))) &&
 	       output_set_u64(j, "saved-bytes", s->saved_nbytes) &&
 	       output_set_u64(j, "metadata-bytes", s->metadata_nbytes) &&
@@ -186,17 +196,18 @@ static json_t *images_json(const struct qd_scan_report *r)
 json_t *scan_json(const struct scan_args *args, const struct qd_scan_report *r)
 {
 	json_t *root = json_object();
-	bool good = output_set(root, "hash", json_string(r->hash)) &&
-		    output_set(root, "estimate", json_boolean(r->sample_n > 1)) &&
-		    (r->sample_n <= 1 || output_set_u64(root, "sample", r->sample_n)) &&
-		    (!r->nshards || (output_set_u64(root, "shard", r->shard) &&
-				     output_set_u64(root, "shards", r->nshards))) &&
-		    (!r->nunreadable || output_set_u64(root, "unreadable", r->nunreadable)) &&
-		    output_set(root, "images", images_json(r)) &&
-		    output_set(root, "cluster-sizes", sizes_json(args, r)) &&
-		    (!r->nsizes || output_set_u64(root, "best-cluster-size", r->sizes[r->best].cluster_size)) &&
-		    (!r->nsizes || !args->opts.top || output_set(root, "top", top_json(r, &r->sizes[0]))) &&
-		    (!r->nsizes || !args->opts.matrix || output_set(root, "matrix", matrix_json(r, 0)));
+	bool good =
+		output_set(root, "hash", json_string(r->hash)) &&
+		output_set(root, "estimate", json_boolean(r->sample_n > 1)) &&
+		(r->sample_n <= 1 || output_set_u64(root, "sample", r->sample_n)) &&
+		(!r->nshards ||
+		 (output_set_u64(root, "shard", r->shard) && output_set_u64(root, "shards", r->nshards))) &&
+		(!r->nunreadable || output_set_u64(root, "unreadable", r->nunreadable)) &&
+		output_set(root, "images", images_json(r)) &&
+		output_set(root, "cluster-sizes", sizes_json(args, r)) &&
+		(!r->nsizes || output_set_u64(root, "best-cluster-size", r->sizes[r->best].cluster_size)) &&
+		(!r->nsizes || !args->opts.top || output_set(root, "top", top_json(r, &r->sizes[0]))) &&
+		(!r->nsizes || !args->opts.matrix || output_set(root, "matrix", matrix_json(r, 0)));
 
 	if (good)
 		return root;

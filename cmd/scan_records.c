@@ -57,7 +57,9 @@ static int put(struct scan_records *out, const char *text, size_t n, struct qd_e
 
 static int refuse_target(const char *path, struct qd_err *err)
 {
-	return qd_err_file(err, qd_err_set(err, QD_E_INVALID, "is one of the images, records are not written over it"), path);
+	return qd_err_file(
+		err, qd_err_set(err, QD_E_INVALID, "is one of the images, records are not written over it"),
+		path);
 }
 
 static int put_view(void *ctx, const struct qd_scan_view *view, struct qd_err *err)
@@ -75,7 +77,8 @@ static int put_view(void *ctx, const struct qd_scan_view *view, struct qd_err *e
 }
 
 /* A label may be longer than any buffer: a path of 4096 bytes, each escaped. */
-static int put_long(struct scan_records *out, const struct qd_scan_record *record, size_t n, struct qd_err *err)
+static int put_long(struct scan_records *out, const struct qd_scan_record *record, size_t n,
+		    struct qd_err *err)
 {
 	char *line = malloc(n);
 	int r;

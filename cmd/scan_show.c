@@ -54,11 +54,12 @@ static void put_head(const struct qd_scan_report *r)
 static void put_size(const struct qd_scan_report *r, unsigned k)
 {
 	const struct qd_scan_size *s = &r->sizes[k];
-	char size[32], saved[QD_SIZE_TEXT], meta[QD_SIZE_TEXT], total[QD_SIZE_TEXT], low[QD_SIZE_TEXT], high[QD_SIZE_TEXT];
+	char size[32], saved[QD_SIZE_TEXT], meta[QD_SIZE_TEXT], total[QD_SIZE_TEXT], low[QD_SIZE_TEXT],
+		high[QD_SIZE_TEXT];
 
-	printf("%7s %14" PRIu64 " %14" PRIu64 " %8.1f %% %12s %12s %12s %7.3f%s", short_size(s->cluster_size, size, sizeof(size)),
-	       s->clusters, s->unique, percent(s->duplicate, s->clusters),
-	       qd_size_format(s->saved_nbytes, saved, sizeof(saved)),
+	printf("%7s %14" PRIu64 " %14" PRIu64 " %8.1f %% %12s %12s %12s %7.3f%s",
+	       short_size(s->cluster_size, size, sizeof(size)), s->clusters, s->unique,
+	       percent(s->duplicate, s->clusters), qd_size_format(s->saved_nbytes, saved, sizeof(saved)),
 	       qd_size_format(s->metadata_nbytes, meta, sizeof(meta)),
 	       qd_size_format(s->total_nbytes, total, sizeof(total)), qd_scan_ratio(s),
 	       k == r->best && r->nsizes > 1 && s->clusters ? "  <- smallest" : "");
@@ -70,8 +71,8 @@ static void put_size(const struct qd_scan_report *r, unsigned k)
 
 static void put_sizes(const struct qd_scan_report *r)
 {
-	printf("\n%7s %14s %14s %10s %12s %12s %12s %7s\n", "cluster", "clusters", "different", "duplicate", "saved",
-	       "metadata", "total", "ratio");
+	printf("\n%7s %14s %14s %10s %12s %12s %12s %7s\n", "cluster", "clusters", "different", "duplicate",
+	       "saved", "metadata", "total", "ratio");
 	for (unsigned k = 0; k < r->nsizes; k++)
 		put_size(r, k);
 }
@@ -93,7 +94,8 @@ static void put_image(const struct qd_scan_image *im, unsigned k)
 
 static void put_images(const struct qd_scan_report *r, const char *at)
 {
-	printf("\nBy image, clusters of %s:\n%12s %10s %10s   %s\n", at, "data", "duplicate", "in others", "image");
+	printf("\nBy image, clusters of %s:\n%12s %10s %10s   %s\n", at, "data", "duplicate", "in others",
+	       "image");
 	for (unsigned i = 0; i < r->nimages && i < MOST_IMAGES; i++)
 		put_image(&r->images[i], r->best);
 	if (r->nimages > MOST_IMAGES)
@@ -111,7 +113,8 @@ static void put_matrix(const struct qd_scan_report *r, const char *at)
 	for (unsigned row = 0; row < r->nimages; row++) {
 		printf("%4u", row + 1);
 		for (unsigned col = 0; col < r->nimages; col++)
-			printf(" %5.1f", percent(m[(size_t)row * r->nimages + col], r->images[row].count[r->best].clusters));
+			printf(" %5.1f", percent(m[(size_t)row * r->nimages + col],
+						 r->images[row].count[r->best].clusters));
 		printf("  ");
 		text_put(stdout, r->images[row].name);
 		putchar('\n');

@@ -148,11 +148,13 @@ static int no_space(const struct qd_spill *s, int sys_errno, struct qd_err *err)
 {
 	char need[QD_SIZE_TEXT], have[QD_SIZE_TEXT];
 	uint64_t written = s->nslots * s->chunk_nbytes;
-	uint64_t all = qd_max_u64(s->opts.expected_nbytes, written) + 2ull * NPARTS * s->chunk_nbytes;
+	uint64_t expected = s->opts.expect ? s->opts.expect(s->opts.ctx) : 0;
+	uint64_t all = qd_max_u64(expected, written) + 2ull * NPARTS * s->chunk_nbytes;
 
 	qd_size_format(written, have, sizeof(have));
 	qd_size_format(all + all / 64, need, sizeof(need));
-	return qd_err_sys(err, sys_errno, "temporary files in %s need up to %s, there is room for %s (TMPDIR names another"
+	return qd_err_sys(err, sys_errno,
+			  "temporary files in %s need up to %s, there is room for %s (TMPDIR names another"
 			  " directory; with more --memory less of it is used)",
 			  s->opts.tmpdir ? s->opts.tmpdir : "/tmp", need, have);
 }
@@ -353,7 +355,8 @@ static int read_chunk(struct qd_spill *s, const struct qd_spill_part *p, size_t 
 
 	*ret_n = n;
 	if (p->chunks[i] & IN_FILE)
-		return qd_io_read(s->file, buf, n * s->record, (uint64_t)(p->chunks[i] >> 1) * s->chunk_nbytes, err);
+		return qd_io_read(s->file, buf, n * s->record,
+				  (uint64_t)(p->chunks[i] >> 1) * s->chunk_nbytes, err);
 	memcpy(buf, (const void *)p->chunks[i], n * s->record);
 	return 0;
 }
@@ -388,7 +391,8 @@ static int find_equal(struct qd_spill *s, struct qd_spill_part *p, uint8_t *buf,
 	return 0;
 }
 
-static int move_down(struct qd_spill *s, struct qd_spill_part *p, struct level *l, uint8_t *buf, struct qd_err *err)
+static int move_down(struct qd_spill *s, struct qd_spill_part *p, struct level *l, uint8_t *buf,
+		     struct qd_err *err)
 {
 	for (size_t i = 0; i < p->nchunks; i++) {
 		uintptr_t place = p->chunks[i];
@@ -430,7 +434,8 @@ static int divide(struct qd_spill *s, struct qd_spill_part *p, struct qd_err *er
 	return r;
 }
 
-static int hand_out(struct qd_spill *s, struct qd_spill_part *p, struct qd_spill_leaf *leaf, struct qd_err *err)
+static int hand_out(struct qd_spill *s, struct qd_spill_part *p, struct qd_spill_leaf *leaf,
+		    struct qd_err *err)
 {
 	struct qd_spill_part *mine = malloc(sizeof(*mine));
 

@@ -28,7 +28,9 @@ struct qd_spill_opts {
 	uint32_t key_nbytes;		/* the first bytes of a record, by which the caller groups */
 	uint64_t memory;		/* bytes; at least QD_SPILL_MEMORY_MIN is used */
 	const char *tmpdir;		/* NULL: /tmp; must stay valid */
-	uint64_t expected_nbytes;	/* of all records, for the message when there is no space; 0: unknown */
+	/* When there is no space: how many bytes of records there will be.  NULL: unknown. */
+	uint64_t (*expect)(void *ctx);
+	void *ctx;
 };
 
 #define QD_SPILL_MEMORY_MIN (2u << 20)

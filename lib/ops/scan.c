@@ -34,12 +34,14 @@ bool qd_scan_hash_name(const char *name, const char **ret_name, unsigned *ret_di
 int qd_scan_take_sizes(struct scan *s, const uint64_t *sizes, unsigned nsizes, struct qd_err *err)
 {
 	if (nsizes < 1 || nsizes > QD_SCAN_NSIZES_MAX)
-		return qd_err_set(err, QD_E_INVALID, "%u cluster sizes, expected 1 to %u", nsizes, QD_SCAN_NSIZES_MAX);
+		return qd_err_set(err, QD_E_INVALID, "%u cluster sizes, expected 1 to %u", nsizes,
+				  QD_SCAN_NSIZES_MAX);
 	for (unsigned k = 0; k < nsizes; k++) {
 		uint64_t c = sizes[k];
 
 		if (c < QD_SCAN_SIZE_MIN || c > QD_SCAN_SIZE_MAX || (c & (c - 1)))
-			return qd_err_set(err, QD_E_INVALID, "cluster size %" PRIu64 ", expected a power of two from %u to %u",
+			return qd_err_set(err, QD_E_INVALID,
+					  "cluster size %" PRIu64 ", expected a power of two from %u to %u",
 					  c, QD_SCAN_SIZE_MIN, QD_SCAN_SIZE_MAX);
 		if (k && c <= sizes[k - 1])
 			return qd_err_set(err, QD_E_INVALID, "cluster sizes must ascend");
@@ -65,20 +67,49 @@ int qd_scan_take_opts(struct scan *s, const struct qd_scan_opts *opts, struct qd
 
 	s->opts = opts;
 	if (opts->nshards && (opts->shard < 1 || opts->shard > opts->nshards))
-		return qd_err_set(err, QD_E_INVALID, "shard %u of %u does not exist", opts->shard, opts->nshards);
+		return qd_err_set(err, QD_E_INVALID, "shard %u of %u does not exist", opts->shard,
+				  opts->nshards);
 	s->threads = opts->threads ? opts->threads : qd_cpu_count();
 	s->memory = qd_max_u64(memory > PROGRAM_NBYTES ? memory - PROGRAM_NBYTES : 0, MEMORY_LEAST);
 	return 0;
 }
 
-/* At most: as if everything were data. */
-static uint64_t expect_records(const struct scan *s)
+/*
+ * Bytes of records, when it comes to telling how much room they need: as if nothing that
+ * the metadata calls data were zeros.  What cannot be read now is left out.
+ */
+static uint64_t expect_of_view(struct scan *s, const struct scan_view *v)
 {
-	uint64_t n = 0;
+	struct qd_disk *disk = NULL;
+	uint64_t pos = 0, end = v->size, data, nbytes, clusters = 0;
 
-	for (unsigned k = 0; k < s->nsizes; k++)
-		n += s->nunits / (s->sizes[k] / s->unit);
-	return n * s->record_nbytes;
+	if (qd_scan_open_view(s, v, &disk, NULL))
+		return 0;
+	while (pos < end && !qd_disk_next_data(disk, pos, s->stretch, &data, &nbytes, NULL) && nbytes) {
+		for (unsigned k = 0; k < s->nsizes; k++)
+			clusters += qd_div_up(data + nbytes, s->sizes[k]) - data / s->sizes[k];
+		pos = qd_align_up(data + nbytes, s->sizes[s->nsizes - 1]);
+	}
+	if (disk != v->disk)
+		qd_disk_close(disk);
+	return clusters * s->record_nbytes;
+}
+
+static uint64_t expect_records(void *ctx)
+{
+	struct scan *s = ctx;
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < s->nviews; i++) {
+		const struct scan_view *v = &s->views[i];
+
+		if (!s->merging && !s->images[v->image].bad)
+			sum += expect_of_view(s, v);
+		for (unsigned k = 0; s->merging && k < s->nsizes; k++)	/* every view says how many it has */
+			sum += (v->size - qd_min_u64(v->size, v->zero_nbytes[k] + v->inherited_nbytes[k])) /
+			       s->sizes[k] * s->record_nbytes;
+	}
+	return sum;
 }
 
 static int check_memory(const struct scan *s, struct qd_err *err)
@@ -87,7 +118,8 @@ static int check_memory(const struct scan *s, struct qd_err *err)
 			(s->opts->strips ? QD_SCAN_STRIP * sizeof(struct qd_scan_part) : 0);
 	uint64_t need = UINT64_MAX / 8;
 
-	if (qd_mul_u64(each * s->nsizes, (uint64_t)s->nimages * (s->threads + 1ull), &need) && need <= s->memory / 4)
+	if (qd_mul_u64(each * s->nsizes, (uint64_t)s->nimages * (s->threads + 1ull), &need) &&
+	    need <= s->memory / 4)
 		return 0;
 	if (!s->opts->matrix && !s->opts->strips)
 		return 0;	/* a little for each image there must be */
@@ -120,8 +152,8 @@ static int read_views(struct scan *s, struct qd_err *err)
 /* ---- digests of the contents named in the report ---- */
 
 /* Keys become digests: the cluster is read again where it was found. */
-static int name_one(struct scan *s, struct qd_digester *d, const struct scan_size_count *c, unsigned k, unsigned i,
-		    uint8_t *buf, struct qd_err *err)
+static int name_one(struct scan *s, struct qd_digester *d, const struct scan_size_count *c, unsigned k,
+		    unsigned i, uint8_t *buf, struct qd_err *err)
 {
 	struct scan_best *best = &c->best[i];
 	const struct scan_view *v = &s->views[best->view];
@@ -168,7 +200,7 @@ int qd_scan_start(struct scan *s, struct qd_err *err)
 {
 	struct qd_spill_opts spill = {
 		.key_nbytes = s->key_nbytes, .record_nbytes = s->record_nbytes, .memory = s->memory / 8 * 5,
-		.tmpdir = s->opts->tmpdir, .expected_nbytes = expect_records(s),
+		.tmpdir = s->opts->tmpdir, .expect = expect_records, .ctx = s,
 	};
 	int r = check_memory(s, err);
 

@@ -51,7 +51,7 @@
 
 struct qd_scan_source {
 	const char *path;		/* also the name in the report */
-	struct qd_io *io;		/* NULL: open path.  Else raw content of that name, closed by the scan */
+	struct qd_io *io;		/* NULL: open path.  Else its raw content, closed by the scan */
 };
 
 /* A content that was read (for an estimate of compression): valid during the call. */
@@ -122,7 +122,7 @@ struct qd_scan_view {
 	const char *snapshot;		/* ID; NULL: the active layer */
 	uint64_t size;			/* bytes */
 	bool backing;			/* not named by the caller: found in a backing chain */
-	uint64_t zero_nbytes[QD_SCAN_NSIZES_MAX];	/* in such clusters, at each cluster size of the report */
+	uint64_t zero_nbytes[QD_SCAN_NSIZES_MAX];	/* in such clusters, at each size of the report */
 	uint64_t inherited_nbytes[QD_SCAN_NSIZES_MAX];
 };
 
@@ -153,7 +153,7 @@ struct qd_scan_image {
 	uint64_t inherited_nbytes;
 	uint64_t read_nbytes;		/* data that was read; 0 after a merge */
 	uint64_t reused_nbytes;		/* data that shares a host cluster with what was read */
-	uint64_t missing;		/* after a merge: records (of all sizes) that should be there and are not */
+	uint64_t missing;		/* after a merge: records (of all sizes) that are not there */
 	struct qd_scan_image_count count[QD_SCAN_NSIZES_MAX];
 	/* strips: [nsizes][QD_SCAN_STRIP], else NULL.  Part k of size i is strip[i * QD_SCAN_STRIP + k]. */
 	struct qd_scan_part *strip;
@@ -185,7 +185,7 @@ struct qd_scan_size {
 	uint64_t saved_low, saved_high;	/* bytes */
 	unsigned ntop;
 	struct qd_scan_top *top;	/* most references first; contents with one are left out */
-	/* [nimages][nimages], NULL unless asked for: clusters of the row's image whose content is in the column's. */
+	/* [nimages][nimages] or NULL: clusters of the row's image whose content is in the column's. */
 	uint64_t *matrix;
 };
 

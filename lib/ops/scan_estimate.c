@@ -3,9 +3,10 @@
  * From a sample to the whole.
  *
  * A sample is a part p of the data: stretches, each taken or left by a hash of its place.
- * How much data (by the metadata) lies in each is known of all.  So each content is found with a chance that depends only on M, the number of
- * stretches it occurs in.  How often it occurs within a stretch does not matter, which
- * keeps copies that lie side by side from misleading.  With
+ * How much data (by the metadata) lies in each is known of all.  So each content is found
+ * with a chance that depends only on M, the number of stretches it occurs in.  How often
+ * it occurs within a stretch does not matter, which keeps copies that lie side by side from
+ * misleading.  With
  *
  *	d    contents found			F1, F2   of these, in one, two stretches
  *
@@ -116,7 +117,8 @@ struct scan_estimate qd_scan_estimate(const struct scan *s, unsigned size, const
 
 	sum_stretches(s, &sampled, &skipped, &n);
 	if (skipped <= 0)
-		return (struct scan_estimate){ c->clusters, c->clusters, c->clusters, c->unique, c->unique, c->unique };
+		return (struct scan_estimate) { c->clusters, c->clusters, c->clusters,
+						c->unique,   c->unique,   c->unique };
 	all = (double)c->clusters + skipped / (double)s->sizes[size];
 	if (sampled <= 0)
 		return (struct scan_estimate){ 0, 0, (uint64_t)all, 0, 0, 0 };

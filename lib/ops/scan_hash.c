@@ -70,7 +70,8 @@ static int digest(struct scan_cells *c, const uint8_t *data, size_t nbytes, uint
 	return r;
 }
 
-int qd_scan_cells_units(struct scan_cells *c, uint64_t off, const uint8_t *data, uint64_t nbytes, struct qd_err *err)
+int qd_scan_cells_units(struct scan_cells *c, uint64_t off, const uint8_t *data, uint64_t nbytes,
+			struct qd_err *err)
 {
 	const struct scan *s = c->scan;
 	size_t first = (size_t)(off / s->unit), n = (size_t)(nbytes / s->unit);
@@ -106,7 +107,8 @@ static int combine(struct scan_cells *c, unsigned k, size_t i, const uint8_t *da
 	return 0;
 }
 
-int qd_scan_cells_larger(struct scan_cells *c, uint64_t off, const uint8_t *data, uint64_t nbytes, struct qd_err *err)
+int qd_scan_cells_larger(struct scan_cells *c, uint64_t off, const uint8_t *data, uint64_t nbytes,
+			 struct qd_err *err)
 {
 	const struct scan *s = c->scan;
 	int r = 0;

@@ -41,7 +41,8 @@ void qd_scan_cells_clear(struct scan_cells *c, bool own);
  * Hashes nbytes at data (units, whole clusters of the largest size unless `later` cells are
  * among them) that lie at `off` of the stretch.
  */
-int qd_scan_cells_units(struct scan_cells *c, uint64_t off, const uint8_t *data, uint64_t nbytes, struct qd_err *err);
+int qd_scan_cells_units(struct scan_cells *c, uint64_t off, const uint8_t *data, uint64_t nbytes,
+			struct qd_err *err);
 
 /*
  * Fills in the larger sizes over [off, off + nbytes) of the stretch, whole clusters of the

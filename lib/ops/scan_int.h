@@ -3,7 +3,7 @@
  * What the files of the scan share.
  *
  *	scan_plan    sources -> images and views, each file of each chain once
- *	scan_read    a view -> records            (a pipeline; uses scan_hash, scan_share)
+ *	scan_read    a view -> records            (a pipeline; with scan_next, scan_hash, scan_share)
  *	scan_count   records -> tallies           (a pipeline over the partitions)
  *	scan_tally   groups of equal digest -> counts
  *	scan_report  counts -> report
@@ -95,7 +95,8 @@ struct scan {
 
 static inline bool scan_in_shard(const struct qd_scan_opts *o, const uint8_t *key)
 {
-	return o->nshards <= 1 || (unsigned)((unsigned __int128)qd_get_be64(key) * o->nshards >> 64) == o->shard - 1;
+	return o->nshards <= 1 ||
+	       (unsigned)((unsigned __int128)qd_get_be64(key) * o->nshards >> 64) == o->shard - 1;
 }
 
 /* ---- places ---- */
@@ -119,7 +120,8 @@ static inline uint64_t scan_place_unit(uint64_t place)
 unsigned qd_scan_view_of(const struct scan *s, uint64_t unit);
 
 /* Less, equal or greater, as (label, offset) are. */
-int qd_scan_compare_places(const struct scan *s, unsigned view_a, uint64_t off_a, unsigned view_b, uint64_t off_b);
+int qd_scan_compare_places(const struct scan *s, unsigned view_a, uint64_t off_a, unsigned view_b,
+			   uint64_t off_b);
 
 /* ---- plan ---- */
 
@@ -135,7 +137,8 @@ int qd_scan_add_image(struct scan *s, const char *name, struct scan_image **ret_
 int qd_scan_add_view(struct scan *s, unsigned image, const char *snapshot, uint64_t size, struct qd_err *err);
 
 /* Opens what a view shows. */
-int qd_scan_open_view(struct scan *s, const struct scan_view *v, struct qd_disk **ret_disk, struct qd_err *err);
+int qd_scan_open_view(struct scan *s, const struct scan_view *v, struct qd_disk **ret_disk,
+		      struct qd_err *err);
 
 /* Tells an image that cannot be read and leaves it out; an error that is not the image's is returned. */
 int qd_scan_leave_out(struct scan *s, struct scan_image *image, int rc, struct qd_err *err);

@@ -71,7 +71,8 @@ static int refill(struct merge *m, struct input *in, struct qd_err *err)
 	in->end -= in->begin;
 	in->begin = 0;
 	if (in->end == BUFFER)
-		return qd_err_set(err, QD_E_CORRUPT, "line %" PRIu64 " is longer than records are", in->line + 1);
+		return qd_err_set(err, QD_E_CORRUPT, "line %" PRIu64 " is longer than records are",
+				  in->line + 1);
 	r = qd_io_read_upto(in->io, in->buf + in->end, BUFFER - in->end, in->pos, &n, err);
 	if (r)
 		return r;
@@ -95,7 +96,8 @@ static int next_line(struct merge *m, struct input *in, char **ret_line, struct 
 		if (in->eof && in->begin == in->end)
 			return 0;
 		if (in->eof)
-			return qd_err_set(err, QD_E_CORRUPT, "line %" PRIu64 " is cut off: the file is not complete",
+			return qd_err_set(err, QD_E_CORRUPT,
+					  "line %" PRIu64 " is cut off: the file is not complete",
 					  in->line + 1);
 		r = refill(m, in, err);
 		if (r)
@@ -129,17 +131,20 @@ static int match(struct merge *m, const struct qd_scan_line *line, struct qd_err
 	if (!d)
 		return qd_err_set(err, QD_E_CORRUPT, "unknown hash \"%s\"", line->hash);
 	if (m->s.opts->hash && strcmp(m->s.opts->hash, d->name))
-		return qd_err_set(err, QD_E_INVALID, "records with the hash %s, not %s", d->name, m->s.opts->hash);
+		return qd_err_set(err, QD_E_INVALID, "records with the hash %s, not %s", d->name,
+				  m->s.opts->hash);
 	if (!m->hash) {
 		m->hash = d->name;
 		m->nsizes = line->nsizes;
 		memcpy(m->sizes, line->sizes, sizeof(m->sizes));
 	}
 	if (strcmp(m->hash, d->name))
-		return qd_err_set(err, QD_E_INVALID, "records with the hash %s cannot be merged with those with %s", d->name,
+		return qd_err_set(err, QD_E_INVALID,
+				  "records with the hash %s cannot be merged with those with %s", d->name,
 				  m->hash);
 	if (line->nsizes != m->nsizes || memcmp(line->sizes, m->sizes, m->nsizes * sizeof(*m->sizes)))
-		return qd_err_set(err, QD_E_INVALID, "the records are of other cluster sizes than those before");
+		return qd_err_set(err, QD_E_INVALID,
+				  "the records are of other cluster sizes than those before");
 	return 0;
 }
 
@@ -155,8 +160,10 @@ static int same_view(struct scan_view *v, const struct qd_scan_line *line, struc
 {
 	if (v->size != line->offset || memcmp(v->zero_nbytes, line->zero_nbytes, sizeof(v->zero_nbytes)) ||
 	    memcmp(v->inherited_nbytes, line->inherited_nbytes, sizeof(v->inherited_nbytes)))
-		return qd_err_set(err, QD_E_INVALID, "%s is described otherwise than before: two disks of one name, or one that"
-				  " has changed", line->label);
+		return qd_err_set(err, QD_E_INVALID,
+				  "%s is described otherwise than before: two disks of one name, or one that"
+				  " has changed",
+				  line->label);
 	return 0;
 }
 
@@ -170,7 +177,8 @@ static int add_view(struct merge *m, const struct qd_scan_line *line, struct qd_
 	int r = match(m, line, err);
 
 	if (!r)
-		r = v ? same_view(v, line, err) : qd_scan_record_parse_label(line->label, &name, &snapshot, err);
+		r = v ? same_view(v, line, err)
+		      : qd_scan_record_parse_label(line->label, &name, &snapshot, err);
 	if (r)
 		return r;
 	i = v ? v->image : find_image(s, name);
@@ -243,12 +251,14 @@ static int choose_sizes(struct merge *m, struct qd_err *err)
 		if (found < n && m->sizes[c] == wanted[found])
 			m->column[c] = found++;
 	if (!r && found < n)
-		r = qd_err_set(err, QD_E_INVALID, "the records are not of cluster size %" PRIu64, wanted[found]);
+		r = qd_err_set(err, QD_E_INVALID, "the records are not of cluster size %" PRIu64,
+			       wanted[found]);
 	for (unsigned i = 0; !r && i < m->s.nviews; i++)
 		for (unsigned c = 0; c < m->nsizes; c++)
 			if (m->column[c] != UINT32_MAX) {
 				m->s.views[i].zero_nbytes[m->column[c]] = m->s.views[i].zero_nbytes[c];
-				m->s.views[i].inherited_nbytes[m->column[c]] = m->s.views[i].inherited_nbytes[c];
+				m->s.views[i].inherited_nbytes[m->column[c]] =
+					m->s.views[i].inherited_nbytes[c];
 			}
 	return r;
 }
@@ -290,17 +300,20 @@ static int add_record(struct merge *m, struct input *in, const struct qd_scan_li
 	while (c < m->nsizes && m->sizes[c] != line->cluster_size)
 		c++;
 	if (line->is_view)
-		return qd_err_set(err, QD_E_INVALID, "images are described before all records: is the file sorted?");
+		return qd_err_set(err, QD_E_INVALID,
+				  "images are described before all records: is the file sorted?");
 	if (line->digest_nbytes != m->s.digest->nbytes)
-		return qd_err_set(err, QD_E_CORRUPT, "a hash of %u digits, %s has %u", 2 * line->digest_nbytes, m->s.digest->name,
-				  2 * m->s.digest->nbytes);
+		return qd_err_set(err, QD_E_CORRUPT, "a hash of %u digits, %s has %u",
+				  2 * line->digest_nbytes, m->s.digest->name, 2 * m->s.digest->nbytes);
 	if (!v)
 		return qd_err_set(err, QD_E_CORRUPT, "no line #image describes '%s'", line->label);
 	if (c == m->nsizes || !qd_is_aligned(line->offset, line->cluster_size) || line->offset >= v->size)
-		return qd_err_set(err, QD_E_CORRUPT, "there is no cluster of %" PRIu64 " bytes at %" PRIu64 " in '%s'",
+		return qd_err_set(err, QD_E_CORRUPT,
+				  "there is no cluster of %" PRIu64 " bytes at %" PRIu64 " in '%s'",
 				  line->cluster_size, line->offset, line->label);
 	if (memcmp(line->digest, in->last, line->digest_nbytes) < 0)
-		return qd_err_set(err, QD_E_INVALID, "the records are not sorted by hash: 'LC_ALL=C sort' does that");
+		return qd_err_set(err, QD_E_INVALID,
+				  "the records are not sorted by hash: 'LC_ALL=C sort' does that");
 	memcpy(in->last, line->digest, line->digest_nbytes);
 	if (m->column[c] == UINT32_MAX || !scan_in_shard(m->s.opts, line->digest))
 		return 0;

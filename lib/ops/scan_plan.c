@@ -31,7 +31,8 @@ unsigned qd_scan_view_of(const struct scan *s, uint64_t unit)
 	return low;
 }
 
-int qd_scan_compare_places(const struct scan *s, unsigned view_a, uint64_t off_a, unsigned view_b, uint64_t off_b)
+int qd_scan_compare_places(const struct scan *s, unsigned view_a, uint64_t off_a, unsigned view_b,
+			   uint64_t off_b)
 {
 	int order = view_a == view_b ? 0 : strcmp(s->views[view_a].label, s->views[view_b].label);
 
@@ -162,7 +163,8 @@ static int add_snapshots(struct scan *s, unsigned image, const struct qd_image *
 		if (snap == pin)
 			continue;
 		if (snap->disk_size > INT64_MAX - 511)
-			return qd_err_set(err, QD_E_CORRUPT, "snapshot \"%s\": disk size %" PRIu64 " is too large", snap->id,
+			return qd_err_set(err, QD_E_CORRUPT,
+					  "snapshot \"%s\": disk size %" PRIu64 " is too large", snap->id,
 					  snap->disk_size);
 		r = qd_scan_add_view(s, image, snap->id, qd_align_up(snap->disk_size, 512), err);
 		s->images[image].nsnapshots++;
@@ -225,8 +227,10 @@ int qd_scan_number_units(struct scan *s, struct qd_err *err)
 		s->views[i].first_unit = next;
 		if (!qd_add_u64(next, qd_div_up(s->views[i].size, s->unit), &next) ||
 		    next > 1ull << QD_SCAN_PLACE_BITS)
-			return qd_err_set(err, QD_E_INVALID, "the disks together are too large for clusters of %" PRIu64
-					  " bytes", s->unit);
+			return qd_err_set(err, QD_E_INVALID,
+					  "the disks together are too large for clusters of %" PRIu64
+					  " bytes",
+					  s->unit);
 	}
 	s->nunits = next;
 	return 0;
@@ -246,7 +250,8 @@ int qd_scan_plan(struct scan *s, struct qd_err *err)
 	return r ? r : qd_scan_number_units(s, err);
 }
 
-int qd_scan_open_view(struct scan *s, const struct scan_view *v, struct qd_disk **ret_disk, struct qd_err *err)
+int qd_scan_open_view(struct scan *s, const struct scan_view *v, struct qd_disk **ret_disk,
+		      struct qd_err *err)
 {
 	const struct scan_image *im = &s->images[v->image];
 	struct qd_disk_opts opts;

@@ -2,218 +2,29 @@
 /*
  * Reading a view.
  *
- *	next     the next stretch of the disk that holds data
+ *	next     the next stretch of the disk that holds data	(scan_next.c)
  *	prepare  read it piece by piece, hash it, make records	(many at a time)
  *	commit   in order: records to the spill, counts
  *
  * Stretches and pieces begin at multiples of the largest cluster size, so no cluster lies in
  * two of them.  A piece stays in the processor's cache until all its sizes are hashed.
  *
- * In an overlay only what its own table maps is looked for; a block (of the largest size)
- * it holds a part of is read through the chain.
+ * A block (of the largest size) of which an overlay holds a part is read through the chain.
  */
+#include "ops/scan_read.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/pipeline.h"
-#include "ops/scan_hash.h"
-#include "ops/scan_int.h"
-#include "ops/scan_share.h"
 
 #define PIECE (128u << 10)
-#define LOOK_RAW (1ull << 40)	/* how far data is looked at in advance: in raw files it costs nothing */
-
-struct job {
-	uint64_t off;			/* of the view, bytes */
-	uint64_t nbytes;		/* up to the reading's stretch; may pass the end of the view */
-	bool dense;			/* data all over */
-	struct qd_reader *reader;
-	uint8_t *buf;			/* a piece */
-	struct scan_cells cells;
-	struct scan_shared *shared;	/* clusters that are read once */
-	size_t nshared;
-	bool later;			/* some of them are read by others */
-	uint8_t *records;
-	size_t nrecords;
-	uint64_t read_nbytes, reused_nbytes;
-	uint64_t data_nbytes[QD_SCAN_NSIZES_MAX];
-	uint64_t inherited_nbytes[QD_SCAN_NSIZES_MAX];
-};
-
-struct reading {
-	struct scan *s;
-	struct scan_view *v;
-	const struct qd_disk *disk;
-	struct scan_share *share;	/* NULL: nothing is shared */
-	uint64_t block;			/* the largest cluster size; with share, of the image, too */
-	uint64_t stretch;
-	size_t piece;
-	uint64_t pos;			/* everything before has been handed out; a multiple of block */
-	uint64_t data, data_end;	/* of data known to be at or after pos */
-	uint64_t lower_size;		/* of the backing file; 0: none */
-	bool fatal;
-};
-
-/* ---- which stretch is next ---- */
-
-static int pass(struct reading *rd, uint64_t to, struct qd_err *err)
-{
-	uint64_t from = qd_min_u64(rd->pos, rd->v->size);
-
-	rd->pos = to;
-	return qd_progress_add(rd->s->opts->progress, qd_min_u64(to, rd->v->size) - from, err);
-}
-
-/* What of [from, to), in which nothing of the overlay lies, is in clusters that its backing file has. */
-static void count_inherited(struct reading *rd, uint64_t from, uint64_t to)
-{
-	uint64_t end = qd_min_u64(to, qd_min_u64(rd->lower_size, rd->v->size));
-
-	for (unsigned k = 0; from < end && k < rd->s->nsizes; k++)
-		rd->v->inherited_nbytes[k] += qd_min_u64(qd_align_up(end, rd->s->sizes[k]), rd->v->size) - from;
-}
-
-/* Finds data from pos on in a file without backing file; data == the size when there is none. */
-static int look(struct reading *rd, struct qd_err *err)
-{
-	uint64_t max = rd->disk->is_qcow2 ? rd->stretch : LOOK_RAW, nbytes;
-	int r;
-
-	if (rd->pos < rd->data_end)
-		return 0;
-	r = qd_disk_next_data(rd->disk, rd->pos, max, &rd->data, &nbytes, err);
-	rd->data_end = rd->data + nbytes;
-	return r;
-}
-
-static int skip_to_data(struct reading *rd, struct qd_err *err)
-{
-	int r = look(rd, err);
-
-	if (r || rd->data >= rd->v->size)
-		return r ? r : pass(rd, rd->v->size, err);
-	return pass(rd, qd_max_u64(rd->pos, qd_align_down(rd->data, rd->block)), err);
-}
-
-/* The same for an overlay: blocks that its table does not map at all are passed by. */
-static int skip_to_own(struct reading *rd, struct qd_err *err)
-{
-	struct qd_map_run run;
-
-	while (rd->pos < rd->v->size) {
-		uint64_t end;
-		int r = qd_map_get(rd->disk->map, rd->pos, rd->v->size - rd->pos, &run, err);
-
-		if (r)
-			return r;
-		end = rd->pos + run.nbytes;
-		if (end < rd->v->size)
-			end = qd_align_down(end, rd->block);
-		if ((run.kind != QD_MAP_UNALLOCATED && run.kind != QD_MAP_ZERO) || end <= rd->pos)
-			return 0;
-		if (run.kind == QD_MAP_UNALLOCATED)
-			count_inherited(rd, rd->pos, end);
-		r = pass(rd, end, err);
-		if (r)
-			return r;
-	}
-	return 0;
-}
-
-static int find_shared(const struct reading *rd, struct job *j, struct qd_err *err)
-{
-	int r = 0;
-
-	j->nshared = 0;
-	j->later = false;
-	if (rd->share)
-		r = qd_scan_share_find(rd->share, rd->disk, j->off, j->nbytes, j->shared, &j->nshared, err);
-	for (size_t i = 0; i < j->nshared; i++)
-		j->later |= !j->shared[i].owner;
-	return r;
-}
-
-/* Which parts of stretches are read for an estimate: fixed by the name and the place. */
-static bool is_sampled(const struct reading *rd)
-{
-	uint64_t h[2] = { rd->pos / rd->stretch, 0 };
-
-	h[1] = qd_fingerprint_of(rd->v->label, strlen(rd->v->label)).lo;
-	return qd_fingerprint_of(h, sizeof(h)).lo % rd->s->opts->sample_n == 0;
-}
-
-/* How much of a stretch is data as the metadata has it: what a sample is weighed by. */
-static int weigh(const struct reading *rd, const struct job *j, uint64_t *ret_nbytes, struct qd_err *err)
-{
-	uint64_t pos = j->off, end = qd_min_u64(j->off + j->nbytes, rd->v->size), sum = 0;
-	struct qd_map_run run;
-
-	while (pos < end) {
-		uint64_t data, nbytes;
-		int r;
-
-		if (rd->lower_size) {
-			r = qd_map_get(rd->disk->map, pos, end - pos, &run, err);
-			data = pos;
-			nbytes = run.nbytes;
-			if (!r && run.kind != QD_MAP_DATA && run.kind != QD_MAP_COMPRESSED) {
-				pos += nbytes;
-				continue;
-			}
-		} else {
-			r = qd_disk_next_data(rd->disk, pos, end - pos, &data, &nbytes, err);
-		}
-		if (r)
-			return r;
-		if (!nbytes || data >= end)
-			break;
-		sum += qd_min_u64(nbytes, end - data);
-		pos = data + nbytes;
-	}
-	*ret_nbytes = sum;
-	return 0;
-}
-
-static int next_job(void *ctx, void *job, struct qd_err *err)
-{
-	struct reading *rd = ctx;
-	struct job *j = job;
-	uint64_t nbytes = 0;
-	int r;
-
-	for (;;) {
-		r = rd->lower_size ? skip_to_own(rd, err) : skip_to_data(rd, err);
-		if (r || rd->pos >= rd->v->size)
-			return r;
-		j->off = rd->pos;
-		/* Up to where a stretch would end if all were data: what is sampled depends on the place only. */
-		j->nbytes = rd->stretch - rd->pos % rd->stretch;
-		j->nbytes = qd_min_u64(j->nbytes, qd_align_up(rd->v->size, rd->block) - rd->pos);
-		j->dense = !rd->lower_size && rd->data <= j->off &&
-			   rd->data_end >= qd_min_u64(j->off + j->nbytes, rd->v->size);
-		if (rd->s->opts->sample_n > 1)
-			r = weigh(rd, j, &nbytes, err);
-		if (r)
-			return r;
-		if (rd->s->opts->sample_n <= 1 || is_sampled(rd)) {
-			rd->v->nsampled++;
-			rd->v->sampled_nbytes += nbytes;
-			rd->pos += j->nbytes;
-			r = find_shared(rd, j, err);
-			return r ? r : 1;
-		}
-		rd->v->skipped_nbytes += nbytes;
-		r = pass(rd, rd->pos + j->nbytes, err);
-		if (r)
-			return r;
-	}
-}
 
 /* ---- reading and hashing ---- */
 
 /* Marks what the overlay itself holds. */
-static int mark_own(const struct reading *rd, struct job *j, struct qd_err *err)
+static int mark_own(const struct scan_reading *rd, struct scan_job *j, struct qd_err *err)
 {
 	uint64_t end = qd_min_u64(j->off + j->nbytes, rd->v->size);
 	struct qd_map_run run;
@@ -234,7 +45,7 @@ static int mark_own(const struct reading *rd, struct job *j, struct qd_err *err)
 	return 0;
 }
 
-static bool any_own(const struct job *j, uint64_t off, uint64_t nbytes, uint64_t unit)
+static bool any_own(const struct scan_job *j, uint64_t off, uint64_t nbytes, uint64_t unit)
 {
 	const uint8_t *cell = j->cells.cells[0] + off / unit;
 
@@ -245,8 +56,8 @@ static bool any_own(const struct job *j, uint64_t off, uint64_t nbytes, uint64_t
 }
 
 /* Passes on contents that an estimate of compression asks for. */
-static int show_contents(const struct reading *rd, const struct job *j, uint64_t off, uint64_t nbytes,
-			 struct qd_err *err)
+static int show_contents(const struct scan_reading *rd, const struct scan_job *j, uint64_t off,
+			 uint64_t nbytes, struct qd_err *err)
 {
 	const struct scan *s = rd->s;
 
@@ -255,12 +66,14 @@ static int show_contents(const struct reading *rd, const struct job *j, uint64_t
 
 		for (size_t i = 0; i < nbytes / s->sizes[k]; i++) {
 			const uint8_t *key = j->cells.keys[k] + (first + i) * s->key_nbytes;
-			struct qd_scan_content c = { .cluster_size = s->sizes[k], .data = j->buf + i * s->sizes[k] };
+			struct qd_scan_content c = { .cluster_size = s->sizes[k],
+						     .data = j->buf + i * s->sizes[k] };
 			int r;
 
 			c.key_hi = qd_get_be64(key);
 			c.key_lo = qd_get_be64(key + 8);
-			if ((j->cells.cells[k][first + i] & (SCAN_DATA | SCAN_LATER)) != SCAN_DATA || (c.key_lo & s->opts->content_mask))
+			if ((j->cells.cells[k][first + i] & (SCAN_DATA | SCAN_LATER)) != SCAN_DATA ||
+			    (c.key_lo & s->opts->content_mask))
 				continue;
 			r = s->opts->content(s->opts->ctx, &c, err);
 			if (r)
@@ -270,8 +83,8 @@ static int show_contents(const struct reading *rd, const struct job *j, uint64_t
 	return 0;
 }
 
-static int read_range(const struct reading *rd, struct job *j, uint64_t off, size_t nbytes, uint8_t *buf,
-		      struct qd_err *err)
+static int read_range(const struct scan_reading *rd, struct scan_job *j, uint64_t off, size_t nbytes,
+		      uint8_t *buf, struct qd_err *err)
 {
 	bool zero = false;
 	int r;
@@ -287,7 +100,8 @@ static int read_range(const struct reading *rd, struct job *j, uint64_t off, siz
 }
 
 /* What others do not read for us. */
-static int read_ranges(const struct reading *rd, struct job *j, uint64_t off, size_t nbytes, struct qd_err *err)
+static int read_ranges(const struct scan_reading *rd, struct scan_job *j, uint64_t off, size_t nbytes,
+		       struct qd_err *err)
 {
 	uint64_t unit = rd->s->unit, n = nbytes / unit;
 	const uint8_t *cell = j->cells.cells[0] + off / unit;
@@ -302,7 +116,8 @@ static int read_ranges(const struct reading *rd, struct job *j, uint64_t off, si
 			to++;
 		if (from == to)
 			break;
-		r = read_range(rd, j, off + from * unit, (size_t)((to - from) * unit), j->buf + from * unit, err);
+		r = read_range(rd, j, off + from * unit, (size_t)((to - from) * unit), j->buf + from * unit,
+			       err);
 		if (r)
 			return r;
 	}
@@ -310,7 +125,8 @@ static int read_ranges(const struct reading *rd, struct job *j, uint64_t off, si
 }
 
 /* [off, off + nbytes) of the stretch: a piece, whole blocks. */
-static int read_piece(const struct reading *rd, struct job *j, uint64_t off, size_t nbytes, struct qd_err *err)
+static int read_piece(const struct scan_reading *rd, struct scan_job *j, uint64_t off, size_t nbytes,
+		      struct qd_err *err)
 {
 	uint64_t before = j->read_nbytes;
 	int r;
@@ -332,7 +148,7 @@ static int read_piece(const struct reading *rd, struct job *j, uint64_t off, siz
 }
 
 /* Counts what the cells say and turns them into records. */
-static void make_records(const struct reading *rd, struct job *j)
+static void make_records(const struct scan_reading *rd, struct scan_job *j)
 {
 	const struct scan *s = rd->s;
 	uint8_t *to = j->records;
@@ -362,7 +178,7 @@ static void make_records(const struct reading *rd, struct job *j)
 	j->nrecords = (size_t)(to - j->records) / s->record_nbytes;
 }
 
-static void mark_later(const struct reading *rd, struct job *j)
+static void mark_later(const struct scan_reading *rd, struct scan_job *j)
 {
 	uint64_t n = rd->share ? qd_scan_share_cluster(rd->share) / rd->s->unit : 0;
 
@@ -378,8 +194,8 @@ static void mark_later(const struct reading *rd, struct job *j)
 
 static int prepare_job(void *ctx, void *job, struct qd_err *err)
 {
-	const struct reading *rd = ctx;
-	struct job *j = job;
+	const struct scan_reading *rd = ctx;
+	struct scan_job *j = job;
 	int r = 0;
 
 	j->read_nbytes = j->reused_nbytes = 0;
@@ -398,7 +214,7 @@ static int prepare_job(void *ctx, void *job, struct qd_err *err)
 }
 
 /* Leaves the keys of shared clusters, and fetches those that others have left. */
-static int exchange_keys(const struct reading *rd, struct job *j, struct qd_err *err)
+static int exchange_keys(const struct scan_reading *rd, struct scan_job *j, struct qd_err *err)
 {
 	int r = 0;
 
@@ -417,8 +233,8 @@ static int exchange_keys(const struct reading *rd, struct job *j, struct qd_err 
 
 static int commit_job(void *ctx, void *job, struct qd_err *err)
 {
-	struct reading *rd = ctx;
-	struct job *j = job;
+	struct scan_reading *rd = ctx;
+	struct scan_job *j = job;
 	int r = exchange_keys(rd, j, err);
 
 	if (!r)
@@ -439,7 +255,7 @@ static int commit_job(void *ctx, void *job, struct qd_err *err)
 
 /* ---- jobs ---- */
 
-static void free_jobs(struct job *jobs, unsigned n)
+static void free_jobs(struct scan_job *jobs, unsigned n)
 {
 	for (unsigned i = 0; jobs && i < n; i++) {
 		qd_reader_free(jobs[i].reader);
@@ -451,11 +267,11 @@ static void free_jobs(struct job *jobs, unsigned n)
 	free(jobs);
 }
 
-static int new_jobs(const struct reading *rd, unsigned n, struct job **ret_jobs, struct qd_err *err)
+static int new_jobs(const struct scan_reading *rd, unsigned n, struct scan_job **ret_jobs, struct qd_err *err)
 {
 	const struct scan *s = rd->s;
 	size_t clusters = (size_t)(rd->stretch / s->unit) * (s->nsizes > 1 ? 2 : 1);
-	struct job *jobs = calloc(n, sizeof(*jobs));
+	struct scan_job *jobs = calloc(n, sizeof(*jobs));
 	int r = jobs ? 0 : qd_err_nomem(err, "buffers");
 
 	for (unsigned i = 0; !r && i < n; i++) {
@@ -464,7 +280,8 @@ static int new_jobs(const struct reading *rd, unsigned n, struct job **ret_jobs,
 		r = jobs[i].buf && jobs[i].records ? qd_reader_new(rd->disk, &jobs[i].reader, err) :
 						     qd_err_nomem(err, "buffers");
 		if (!r && rd->share) {
-			jobs[i].shared = calloc((size_t)(rd->stretch / qd_scan_share_cluster(rd->share)), sizeof(*jobs[i].shared));
+			jobs[i].shared = calloc((size_t)(rd->stretch / qd_scan_share_cluster(rd->share)),
+						sizeof(*jobs[i].shared));
 			r = jobs[i].shared ? 0 : qd_err_nomem(err, "buffers");
 		}
 		if (!r)
@@ -478,7 +295,7 @@ static int new_jobs(const struct reading *rd, unsigned n, struct job **ret_jobs,
 }
 
 /* As many as the memory allows, two for each thread at most. */
-static unsigned count_jobs(const struct reading *rd)
+static unsigned count_jobs(const struct scan_reading *rd)
 {
 	const struct scan *s = rd->s;
 	uint64_t clusters = rd->stretch / s->unit * (s->nsizes > 1 ? 2 : 1);
@@ -488,33 +305,35 @@ static unsigned count_jobs(const struct reading *rd)
 }
 
 /* What a valid stored hash table of the image tells need not be read; there is no such table yet. */
-static bool take_stored(const struct reading *rd)
+static bool take_stored(const struct scan_reading *rd)
 {
 	(void)rd;
 	return false;
 }
 
-static int read_all(struct reading *rd, struct qd_err *err)
+static int read_all(struct scan_reading *rd, struct qd_err *err)
 {
 	static const struct qd_pipeline_ops ops = {
-		.next = next_job, .prepare = prepare_job, .commit = commit_job,
+		.next = qd_scan_next_job, .prepare = prepare_job, .commit = commit_job,
 	};
 	struct scan_view *v = rd->v;
 	unsigned njobs = count_jobs(rd);
-	struct job *jobs = NULL;
+	struct scan_job *jobs = NULL;
 	int r = new_jobs(rd, njobs, &jobs, err);
 
 	if (r)
 		return r;
 	r = qd_pipeline_run(&ops, rd, jobs, sizeof(*jobs), njobs, rd->s->threads, err);
-	for (unsigned k = 0; k < rd->s->nsizes; k++)
+	for (unsigned k = 0; k < rd->s->nsizes; k++) {
+		v->inherited_nbytes[k] += rd->passed_inherited[k];
 		v->zero_nbytes[k] = v->size - v->data_nbytes[k] - v->inherited_nbytes[k];
+	}
 	free_jobs(jobs, njobs);
 	return r;
 }
 
 /* Looks for shared clusters with the first view of an image. */
-static int use_share(struct reading *rd, const struct qd_disk *disk, struct qd_err *err)
+static int use_share(struct scan_reading *rd, const struct qd_disk *disk, struct qd_err *err)
 {
 	struct scan_image *image = &rd->s->images[rd->v->image];
 	int r = 0;
@@ -541,7 +360,7 @@ static void end_view(struct scan_image *image)
 
 int qd_scan_read_view(struct scan *s, struct scan_view *v, bool *ret_fatal, struct qd_err *err)
 {
-	struct reading rd = { .s = s, .v = v, .block = s->sizes[s->nsizes - 1] };
+	struct scan_reading rd = { .s = s, .v = v, .block = s->sizes[s->nsizes - 1] };
 	struct qd_disk *disk = NULL;
 	int r = qd_scan_open_view(s, v, &disk, err);
 

@@ -148,8 +148,8 @@ static size_t put_decimal(char *to, uint64_t v)
 }
 
 /* By hand: there may be a billion lines. */
-size_t qd_scan_record_line(char *buf, size_t size, const struct qd_scan_record *record, unsigned digest_nbytes,
-			   const char *label)
+size_t qd_scan_record_line(char *buf, size_t size, const struct qd_scan_record *record,
+			   unsigned digest_nbytes, const char *label)
 {
 	size_t label_nbytes = strlen(label);
 	char tail[64];
@@ -173,8 +173,8 @@ size_t qd_scan_record_line(char *buf, size_t size, const struct qd_scan_record *
 	return whole;
 }
 
-char *qd_scan_record_view_line(const struct qd_scan_view *view, const char *hash, const uint64_t *cluster_sizes,
-			       unsigned nsizes)
+char *qd_scan_record_view_line(const struct qd_scan_view *view, const char *hash,
+			       const uint64_t *cluster_sizes, unsigned nsizes)
 {
 	char *label = qd_scan_record_label(view->name, view->snapshot);
 	size_t room = label ? strlen(label) + strlen(hash) + 64 + 72 * (size_t)nsizes : 0;
@@ -182,11 +182,12 @@ char *qd_scan_record_view_line(const struct qd_scan_view *view, const char *hash
 	size_t n;
 
 	if (line) {
-		n = (size_t)snprintf(line, room, "%s\t%s\t%" PRIu64 "\t%s", view->backing ? "#backing" : "#image",
-				     label, view->size, hash);
+		n = (size_t)snprintf(line, room, "%s\t%s\t%" PRIu64 "\t%s",
+				     view->backing ? "#backing" : "#image", label, view->size, hash);
 		for (unsigned i = 0; i < nsizes; i++)
-			n += (size_t)snprintf(line + n, room - n, ",%" PRIu64 ":%" PRIu64 ":%" PRIu64, cluster_sizes[i],
-					      view->zero_nbytes[i], view->inherited_nbytes[i]);
+			n += (size_t)snprintf(line + n, room - n, ",%" PRIu64 ":%" PRIu64 ":%" PRIu64,
+					      cluster_sizes[i], view->zero_nbytes[i],
+					      view->inherited_nbytes[i]);
 		snprintf(line + n, room - n, "\n");
 	}
 	free(label);
@@ -232,8 +233,8 @@ static bool parse_sizes(char *text, struct qd_scan_line *line)
 	for (;;) {
 		unsigned i = line->nsizes;
 
-		if (i == QD_SCAN_NSIZES_MAX || !parse_number(&s, &line->sizes[i]) || !is_cluster_size(line->sizes[i]) ||
-		    (i && line->sizes[i] <= line->sizes[i - 1]))
+		if (i == QD_SCAN_NSIZES_MAX || !parse_number(&s, &line->sizes[i]) ||
+		    !is_cluster_size(line->sizes[i]) || (i && line->sizes[i] <= line->sizes[i - 1]))
 			return false;
 		if (*s++ != ':' || !parse_number(&s, &line->zero_nbytes[i]) || *s++ != ':' ||
 		    !parse_number(&s, &line->inherited_nbytes[i]))
@@ -289,18 +290,22 @@ int qd_scan_record_parse(char *text, struct qd_scan_line *ret_line, struct qd_er
 	if (line.is_view) {
 		line.backing = !strcmp(column[0], "#backing");
 		if (!line.backing && strcmp(column[0], "#image"))
-			return qd_err_set(err, QD_E_CORRUPT, "'%s' is not known, expected #image or #backing", column[0]);
-		if (!whole_number(column[2], &line.offset) || line.offset > INT64_MAX || !parse_sizes(column[3], &line))
-			return qd_err_set(err, QD_E_CORRUPT, "not the description of an image: '%s', '%s'", column[2],
-					  column[3]);
+			return qd_err_set(err, QD_E_CORRUPT, "'%s' is not known, expected #image or #backing",
+					  column[0]);
+		if (!whole_number(column[2], &line.offset) || line.offset > INT64_MAX ||
+		    !parse_sizes(column[3], &line))
+			return qd_err_set(err, QD_E_CORRUPT, "not the description of an image: '%s', '%s'",
+					  column[2], column[3]);
 	} else {
 		if (!parse_digest(column[0], &line))
-			return qd_err_set(err, QD_E_CORRUPT, "'%.80s' is not a hash, expected 32 or 64 digits 0-9a-f",
+			return qd_err_set(err, QD_E_CORRUPT,
+					  "'%.80s' is not a hash, expected 32 or 64 digits 0-9a-f",
 					  column[0]);
 		if (!whole_number(column[2], &line.offset) || line.offset > INT64_MAX)
 			return qd_err_set(err, QD_E_CORRUPT, "'%s' is not an offset", column[2]);
 		if (!whole_number(column[3], &line.cluster_size) || !is_cluster_size(line.cluster_size))
-			return qd_err_set(err, QD_E_CORRUPT, "length '%s', expected a power of two from %u to %u", column[3],
+			return qd_err_set(err, QD_E_CORRUPT,
+					  "length '%s', expected a power of two from %u to %u", column[3],
 					  QD_SCAN_SIZE_MIN, QD_SCAN_SIZE_MAX);
 	}
 	*ret_line = line;

@@ -31,12 +31,12 @@ int qd_scan_record_parse_label(const char *label, char **ret_name, char **ret_sn
  * The line (with its newline) of a record; label is that of its view.  Returns its length;
  * what does not fit into size bytes is cut, as snprintf does.
  */
-size_t qd_scan_record_line(char *buf, size_t size, const struct qd_scan_record *record, unsigned digest_nbytes,
-			   const char *label);
+size_t qd_scan_record_line(char *buf, size_t size, const struct qd_scan_record *record,
+			   unsigned digest_nbytes, const char *label);
 
 /* The line of a view; the caller frees it.  NULL: out of memory. */
-char *qd_scan_record_view_line(const struct qd_scan_view *view, const char *hash, const uint64_t *cluster_sizes,
-			       unsigned nsizes);
+char *qd_scan_record_view_line(const struct qd_scan_view *view, const char *hash,
+			       const uint64_t *cluster_sizes, unsigned nsizes);
 
 /* A parsed line: of a view when is_view. */
 struct qd_scan_line {

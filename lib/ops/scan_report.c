@@ -74,9 +74,12 @@ static int check_merged(const struct maker *m, unsigned from, struct qd_scan_ima
 				expected += qd_div_up(s->views[i].size, s->sizes[k]);
 		expected -= qd_min_u64(expected, im->count[k].zero + im->count[k].inherited);
 		if (counted > expected)
-			return qd_err_file(err, qd_err_set(err, QD_E_INVALID, "%" PRIu64 " records of clusters of %" PRIu64
-							   " bytes, expected %" PRIu64 ": two images of one name?",
-							   counted, s->sizes[k], expected), im->name);
+			return qd_err_file(err,
+					   qd_err_set(err, QD_E_INVALID,
+						      "%" PRIu64 " records of clusters of %" PRIu64
+						      " bytes, expected %" PRIu64 ": two images of one name?",
+						      counted, s->sizes[k], expected),
+					   im->name);
 		im->missing += expected - counted;
 	}
 	return 0;
@@ -112,7 +115,8 @@ static void add_strip_sizes(const struct scan *s, const struct scan_view *v, str
 {
 	for (unsigned k = 0; im->strip && k < s->nsizes; k++)
 		for (unsigned p = 0; p < QD_SCAN_STRIP; p++)
-			im->strip[(size_t)k * QD_SCAN_STRIP + p].clusters += clusters_in_part(v->size, s->sizes[k], p);
+			im->strip[(size_t)k * QD_SCAN_STRIP + p].clusters +=
+				clusters_in_part(v->size, s->sizes[k], p);
 }
 
 /* Of an image, too: what was read stands for the rest. */
@@ -212,7 +216,8 @@ static int set_matrix(const struct maker *m, const struct scan_size_count *c, st
 		return qd_err_nomem(err, "the report");
 	for (unsigned row = 0; row < n; row++)
 		for (unsigned col = 0; col < n; col++)
-			size->matrix[(size_t)row * n + col] = c->matrix[(size_t)m->order[row] * columns + m->order[col]];
+			size->matrix[(size_t)row * n + col] =
+				c->matrix[(size_t)m->order[row] * columns + m->order[col]];
 	return 0;
 }
 
@@ -239,7 +244,8 @@ static int keep_text(struct qd_scan_report *rep, char *text, struct qd_err *err)
 	return 0;
 }
 
-static int set_top(struct maker *m, const struct scan_size_count *c, struct qd_scan_size *size, struct qd_err *err)
+static int set_top(struct maker *m, const struct scan_size_count *c, struct qd_scan_size *size,
+		   struct qd_err *err)
 {
 	size->top = calloc(c->nbest + 1ul, sizeof(*size->top));
 	if (!size->top)

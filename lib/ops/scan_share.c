@@ -49,8 +49,8 @@ static void set(struct bits *b, uint64_t i)
 
 /* Calls fn for each whole cluster of the image's own in [off, end) of a disk. */
 static int for_clusters(struct scan_share *sh, const struct qd_disk *disk, uint64_t off, uint64_t end,
-			void (*fn)(struct scan_share *sh, void *ctx, uint64_t guest, uint64_t host), void *ctx,
-			struct qd_err *err)
+			void (*fn)(struct scan_share *sh, void *ctx, uint64_t guest, uint64_t host),
+			void *ctx, struct qd_err *err)
 {
 	uint64_t c = sh->cluster;
 	struct qd_map_run run;
@@ -125,8 +125,8 @@ static bool worth_it(const struct scan *s, const struct qd_disk *disk)
 	return disk->img->file_size / c / 8 * 3 <= s->memory / PART;
 }
 
-int qd_scan_share_new(struct scan *s, unsigned image, const struct qd_disk *disk, struct scan_share **ret_share,
-		      struct qd_err *err)
+int qd_scan_share_new(struct scan *s, unsigned image, const struct qd_disk *disk,
+		      struct scan_share **ret_share, struct qd_err *err)
 {
 	struct scan_share *sh;
 	int r;
@@ -187,7 +187,9 @@ static void find(struct scan_share *sh, void *ctx, uint64_t guest, uint64_t host
 
 	if (!test(&sh->twice, host))
 		return;
-	f->list[f->n++] = (struct scan_shared){ .off = guest - f->off, .host = host, .owner = !test(&sh->owned, host) };
+	f->list[f->n++] = (struct scan_shared) { .off = guest - f->off,
+						 .host = host,
+						 .owner = !test(&sh->owned, host) };
 	set(&sh->owned, host);
 }
 
@@ -209,7 +211,8 @@ int qd_scan_share_put(struct scan_share *sh, const struct scan_cells *c, const s
 	uint8_t *to = sh->record;
 
 	for (unsigned k = 0; k < sh->nlevels; k++) {
-		size_t first = (size_t)(at->off / sh->s->sizes[k]), n = (size_t)(sh->cluster / sh->s->sizes[k]);
+		size_t first = (size_t)(at->off / sh->s->sizes[k]),
+		       n = (size_t)(sh->cluster / sh->s->sizes[k]);
 
 		memcpy(to, c->cells[k] + first, n);
 		memcpy(to + n, c->keys[k] + first * sh->s->key_nbytes, n * sh->s->key_nbytes);
@@ -218,13 +221,15 @@ int qd_scan_share_put(struct scan_share *sh, const struct scan_cells *c, const s
 	return qd_records_put(sh->records, at->host, sh->record, err);
 }
 
-int qd_scan_share_get(struct scan_share *sh, struct scan_cells *c, const struct scan_shared *at, struct qd_err *err)
+int qd_scan_share_get(struct scan_share *sh, struct scan_cells *c, const struct scan_shared *at,
+		      struct qd_err *err)
 {
 	const uint8_t *from = sh->record;
 	int r = qd_records_get(sh->records, at->host, sh->record, err);
 
 	for (unsigned k = 0; !r && k < sh->nlevels; k++) {
-		size_t first = (size_t)(at->off / sh->s->sizes[k]), n = (size_t)(sh->cluster / sh->s->sizes[k]);
+		size_t first = (size_t)(at->off / sh->s->sizes[k]),
+		       n = (size_t)(sh->cluster / sh->s->sizes[k]);
 
 		/* Both are the image's own clusters, so the cells are alike. */
 		memcpy(c->cells[k] + first, from, n);

@@ -23,8 +23,8 @@ struct scan_shared {		/* a shared cluster within a stretch */
 };
 
 /* *ret_share is NULL when it is to be done without.  disk is that of one view of the image. */
-int qd_scan_share_new(struct scan *s, unsigned image, const struct qd_disk *disk, struct scan_share **ret_share,
-		      struct qd_err *err);
+int qd_scan_share_new(struct scan *s, unsigned image, const struct qd_disk *disk,
+		      struct scan_share **ret_share, struct qd_err *err);
 void qd_scan_share_free(struct scan_share *sh);
 
 /* Bytes: what stretches must be aligned to. */
@@ -40,6 +40,7 @@ int qd_scan_share_find(struct scan_share *sh, const struct qd_disk *disk, uint64
 /* Keeps the keys of an owner's cluster; fetches those of another, which are no longer `later` then. */
 int qd_scan_share_put(struct scan_share *sh, const struct scan_cells *c, const struct scan_shared *at,
 		      struct qd_err *err);
-int qd_scan_share_get(struct scan_share *sh, struct scan_cells *c, const struct scan_shared *at, struct qd_err *err);
+int qd_scan_share_get(struct scan_share *sh, struct scan_cells *c, const struct scan_shared *at,
+		      struct qd_err *err);
 
 #endif

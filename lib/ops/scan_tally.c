@@ -71,7 +71,8 @@ static bool grow_matrices(struct scan_tally *t, unsigned to)
 		if (!m)
 			return false;
 		for (unsigned i = 0; i < t->nimages; i++)
-			memcpy(m + (size_t)i * to, t->sizes[k].matrix + (size_t)i * t->nimages, t->nimages * sizeof(*m));
+			memcpy(m + (size_t)i * to, t->sizes[k].matrix + (size_t)i * t->nimages,
+			       t->nimages * sizeof(*m));
 		free(t->sizes[k].matrix);
 		t->sizes[k].matrix = m;
 	}
@@ -212,7 +213,8 @@ static void add_to_images(struct scan_tally *t)
 	}
 	for (size_t i = 0; i < t->parts.n; i++) {
 		size_t at = t->parts.list[i], image = at / QD_SCAN_STRIP;
-		struct qd_scan_part *p = &t->strips[(image * t->s->nsizes + t->size) * QD_SCAN_STRIP + at % QD_SCAN_STRIP];
+		struct qd_scan_part *p =
+			&t->strips[(image * t->s->nsizes + t->size) * QD_SCAN_STRIP + at % QD_SCAN_STRIP];
 
 		if (across)
 			p->across += t->parts.count[at];
@@ -264,7 +266,8 @@ static void end_group(struct scan_tally *t)
 /* Places ascend within a group of a sample. */
 static void note_stretch(struct scan_tally *t, unsigned view, uint64_t offset)
 {
-	uint64_t stretch = (t->s->views[view].first_unit + offset / t->s->unit) / (t->s->stretch / t->s->unit);
+	uint64_t stretch =
+		(t->s->views[view].first_unit + offset / t->s->unit) / (t->s->stretch / t->s->unit);
 
 	if (!t->stretches || stretch != t->last_stretch)
 		t->stretches++;
@@ -294,13 +297,15 @@ int qd_scan_tally_add(struct scan_tally *t, const uint8_t *key, unsigned size, u
 	if (t->s->opts->sample_n > 1)
 		note_stretch(t, view, offset);
 	if (offset + t->s->sizes[size] > t->s->views[view].size)
-		t->counts[(size_t)image * t->s->nsizes + size].padding += offset + t->s->sizes[size] - t->s->views[view].size;
+		t->counts[(size_t)image * t->s->nsizes + size].padding +=
+			offset + t->s->sizes[size] - t->s->views[view].size;
 	r = touch(&t->images, image, err);
 	if (!r && t->strips) {
 		uint64_t end = qd_max_u64(t->s->views[view].size, 1);
 		uint64_t part = (uint64_t)((unsigned __int128)offset * QD_SCAN_STRIP / end);
 
-		r = touch(&t->parts, (size_t)image * QD_SCAN_STRIP + qd_min_u64(part, QD_SCAN_STRIP - 1), err);
+		r = touch(&t->parts, (size_t)image * QD_SCAN_STRIP + qd_min_u64(part, QD_SCAN_STRIP - 1),
+			  err);
 	}
 	return r;
 }

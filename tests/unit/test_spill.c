@@ -151,11 +151,17 @@ static void leaves_nothing_behind(void)
 	scratch_close(&dir);
 }
 
+static uint64_t expect_much(void *ctx)
+{
+	CU_ASSERT_PTR_NULL(ctx);
+	return 5ull << 40;
+}
+
 static void says_how_much_room_is_needed(void)
 {
 	struct scratch dir;
 	struct qd_spill_opts opts = {
-		.record_nbytes = 24, .key_nbytes = KEY, .tmpdir = dir.dir, .expected_nbytes = 300000 * 24,
+		.record_nbytes = 24, .key_nbytes = KEY, .tmpdir = dir.dir, .expect = expect_much,
 	};
 	struct rlimit limit = { 1 << 20, RLIM_INFINITY }, old;
 	uint8_t *all = make(300000, 24, RANDOM);
@@ -174,7 +180,8 @@ static void says_how_much_room_is_needed(void)
 	setrlimit(RLIMIT_FSIZE, &old);
 	CU_ASSERT_EQUAL(rc, QD_E_IO);
 	CU_ASSERT_PTR_NOT_NULL(strstr(err.msg, dir.dir));
-	CU_ASSERT_PTR_NOT_NULL(strstr(err.msg, " MiB"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(err.msg, "up to 5"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(err.msg, " TiB"));
 	qd_spill_free(s);
 	free(all);
 	scratch_close(&dir);
