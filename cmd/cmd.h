@@ -58,6 +58,7 @@ int cmd_create(int argc, char **argv);
 int cmd_dedup(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_io(int argc, char **argv);
+int cmd_journal(int argc, char **argv);
 int cmd_map(int argc, char **argv);
 int cmd_measure(int argc, char **argv);
 int cmd_rehash(int argc, char **argv);

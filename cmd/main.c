@@ -22,6 +22,8 @@ static const struct cmd commands[] = {
 	{ "dedup", "store equal clusters once, in place", cmd_dedup, CMD_WRITES | CMD_JSON, 1 },
 	{ "info", "what an image says about itself", cmd_info, CMD_JSON, 1 },
 	{ "io", "read and write parts of a disk, for scripts and tests", cmd_io, CMD_WRITES, 1 },
+	{ "journal", "look at the journal of an index, replay it, pack it, make one", cmd_journal,
+	  CMD_WRITES | CMD_JSON, 1 },
 	{ "map", "where the parts of a disk lie", cmd_map, CMD_JSON, 1 },
 	{ "measure", "how large a new image will be", cmd_measure, CMD_JSON, 1 },
 	{ "rehash", "make the stored hash table anew, or drop it", cmd_rehash, CMD_WRITES | CMD_JSON, 1 },

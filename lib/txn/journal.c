@@ -82,10 +82,13 @@ static uint64_t place_of(const struct journal_area *a, uint32_t number)
 	return a->off + (uint64_t)number * QD_JOURNAL_CLUSTER;
 }
 
-static bool belongs(const struct qd_journal *j, const struct journal_area *a, const struct qd_journal_entry *e)
+static bool belongs(const struct qd_journal *j, const struct journal_area *a,
+		    const struct qd_journal_entry *e)
 {
-	bool of_log = e->type == QD_JOURNAL_HASH || e->type == QD_JOURNAL_REVOKE || e->type == QD_JOURNAL_COMPLETE;
-	bool of_redo = e->type == QD_JOURNAL_WRITE || e->type == QD_JOURNAL_BARRIER || e->type == QD_JOURNAL_APPLIED;
+	bool of_log = e->type == QD_JOURNAL_HASH || e->type == QD_JOURNAL_REVOKE ||
+		      e->type == QD_JOURNAL_COMPLETE;
+	bool of_redo = e->type == QD_JOURNAL_WRITE || e->type == QD_JOURNAL_BARRIER ||
+		       e->type == QD_JOURNAL_APPLIED;
 
 	if (e->type == QD_JOURNAL_HASH && e->nbytes != QD_TABLE_RECORD_HEAD + j->digest_nbytes)
 		return false;

@@ -148,7 +148,8 @@ static uint64_t next_generation(const struct qd_journal *j)
 	return qd_max_u64(newest, j->place.closed_generation) + 1;
 }
 
-static int begin_log(struct qd_journal *j, struct journal_batch *b, struct journal_area *a, struct qd_err *err)
+static int begin_log(struct qd_journal *j, struct journal_batch *b, struct journal_area *a,
+		     struct qd_err *err)
 {
 	int rc = journal_batch_add(b, QD_JOURNAL_COMPLETE, NULL, 0, err);
 

@@ -249,7 +249,8 @@ static int write_batch(struct qd_journal *j, struct journal_batch *b, uint64_t n
 	return 0;
 }
 
-int qd_journal_redo_log(struct qd_journal *j, struct qd_queue *queue, struct qd_io *target, struct qd_err *err)
+int qd_journal_redo_log(struct qd_journal *j, struct qd_queue *queue, struct qd_io *target,
+			struct qd_err *err)
 {
 	struct pieces in = { .err = err }, out = { .err = err };
 	struct journal_batch b = { .clusters = NULL };

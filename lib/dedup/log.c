@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "dedup/log.h"
+
+#include <inttypes.h>
+
+#include "base/bytes.h"
+#include "image/ext_edit.h"
+
+int qd_log_open(struct qd_io *io, uint64_t container_off, const struct qd_table_ext *ext,
+		struct qd_journal **ret_journal, struct qd_err *err)
+{
+	struct qd_journal_place p = {
+		.log_nbytes = ext->log_nbytes, .redo_nbytes = ext->redo_nbytes,
+		.owner = { ext->identity_hi, ext->identity_lo, ext->generation },
+		.closed_generation = ext->log_generation, .closed_clusters = ext->log_clusters,
+	};
+	uint64_t nbytes = 2 * p.log_nbytes + p.redo_nbytes;
+
+	*ret_journal = NULL;
+	if (!ext->journal_off)
+		return 0;
+	if (!qd_range_within(ext->journal_off, nbytes, ext->container_nbytes) ||
+	    !qd_add_u64(container_off, ext->journal_off, &p.off))
+		return qd_err_set(err, QD_E_CORRUPT, "the journal at 0x%" PRIx64 " does not lie within the "
+				  "container", ext->journal_off);
+	return qd_journal_open(io, &p, ext->digest_nbytes, ret_journal, err);
+}
+
+static int set_extension(const struct qd_image *img, const struct qd_table_ext *ext, struct qd_queue *queue,
+			 struct qd_err *err)
+{
+	uint8_t data[QD_TABLE_EXT_SIZE];
+	struct qd_ext_edit *e = NULL;
+	int rc = qd_ext_edit_open(img, queue, &e, err);
+
+	qd_table_ext_encode(ext, data);
+	if (rc == 0)
+		rc = qd_ext_edit_set(e, QD_EXT_QDEDUP, data, sizeof(data), err);
+	qd_ext_edit_free(e);
+	return rc;
+}
+
+int qd_log_record_closed(const struct qd_image *img, bool external, const struct qd_table_ext *ext,
+			 const struct qd_journal *journal, struct qd_queue *queue, struct qd_err *err)
+{
+	struct qd_table_ext new = *ext;
+	struct qd_queue *own = NULL;
+	struct qd_journal_state s;
+	int rc = 0;
+
+	qd_journal_state(journal, &s);
+	new.log_generation = s.log_generation;
+	new.log_clusters = s.log_clusters;
+	if (external || (new.log_generation == ext->log_generation && new.log_clusters == ext->log_clusters))
+		return 0;
+	if (!queue)
+		rc = qd_queue_new(img->io, 1u << 16, &own, err);
+	if (rc == 0)
+		rc = set_extension(img, &new, queue ? queue : own, err);
+	if (rc == 0 && own)
+		rc = qd_queue_flush(own, err);
+	qd_queue_free(own);
+	return rc;
+}
