@@ -34,7 +34,7 @@ static uint64_t next_random(uint64_t *state)
 
 static struct qd_plan *new_plan(struct qd_io *io, uint64_t new_off, uint64_t memory)
 {
-	struct qd_header h = { .version = 3, .cluster_bits = 12, .refcount_order = 4, .virtual_size = 1u << 20 };
+	struct qd_header h = { .version = 3, .cluster_bits = 12, .refcount_order = 4 };
 	struct qd_plan_opts opts = { .new_off = new_off, .memory = memory };
 	struct qd_plan *p = NULL;
 	struct qd_geom g;
