@@ -66,3 +66,10 @@ for target in "$here"/fuzz_*.c; do
 	mkdir -p "$name"
 	cp "$work"/*.qcow2 "$name/"
 done
+
+# Records of a scan are text.
+{
+	printf '#image\tdir/a b.qcow2\t1048576\txxh128,4096:0:0,65536:65536:0\n'
+	printf '#backing\tback\\\\slash\\t\\n\\x01\\@1\t3000\tsha256,512:512:1024\n'
+	printf '00112233445566778899aabbccddeeff\tdir/a b.qcow2\t4096\t4096\n'
+} >scan_record/records
