@@ -53,6 +53,12 @@ static size_t count_lost(const struct rep *r)
 	return n;
 }
 
+/* Garbage in a cluster that nothing else uses is its own table, overwritten, and not the place of another. */
+static bool is_overwritten(const struct rep *r, const struct qd_finding *f, uint64_t table)
+{
+	return f->type == QD_F_L2_GARBAGE && rep_is_leaked(r, table >> r->geom.cluster_bits);
+}
+
 /* The table that an entry should name: the one it nearly names, or the only one that is lost. */
 static int find_table(struct rep *r, const struct qd_finding *f, uint64_t entry, uint64_t *ret_table,
 		      struct qd_err *err)
@@ -66,7 +72,7 @@ static int find_table(struct rep *r, const struct qd_finding *f, uint64_t entry,
 		rc = rep_looks_like_l2(r, near, &does, &used, err);
 	if (rc || does)
 		return rc;
-	return rep_search_l2(r, f, entry, count_lost(r) == 1, ret_table, err);
+	return rep_search_l2(r, f, entry, count_lost(r) == 1 && !is_overwritten(r, f, near), ret_table, err);
 }
 
 int rep_fix_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
@@ -229,9 +235,10 @@ static int separate(struct rep *r, enum qd_finding_type type, uint64_t at, uint6
 }
 
 /* One of two flags is wrong: what lies there tells. */
-static int fix_compressed_copied(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err)
+static int fix_compressed_copied(struct rep *r, uint64_t at, uint64_t entry, enum qd_repair_verb *ret_verb,
+				 struct qd_err *err)
 {
-	uint64_t plain = entry & ~QD_COMPRESSED;
+	uint64_t plain = entry & ~(QD_COMPRESSED | QD_L2_RESERVED | QD_L2_ZERO);
 	bool is;
 	int rc = rep_is_compressed(r, entry & ~QD_COPIED, &is, err);
 
@@ -239,7 +246,10 @@ static int fix_compressed_copied(struct rep *r, uint64_t at, uint64_t entry, str
 		return rc;
 	if (!is && qd_entry_host_off(plain) && rep_entry_is_possible(r, plain))
 		return qd_plan_put64(r->plan, at, plain, QD_PLAN_DROP, err);
-	return qd_plan_put64(r->plan, at, entry & ~QD_COPIED, QD_PLAN_DROP, err);
+	if (is)
+		return qd_plan_put64(r->plan, at, entry & ~QD_COPIED, QD_PLAN_DROP, err);
+	*ret_verb = QD_REPAIR_DROP;
+	return drop(r, at, entry, err);
 }
 
 /* A bitmap beside a compressed cluster: where there is none, flags are what is wrong. */
@@ -280,7 +290,7 @@ static int fix_item(struct rep *r, enum qd_finding_type type, uint64_t at, uint3
 	if (rc)
 		return rc;
 	if (type == QD_F_COMPRESSED_COPIED)
-		return fix_compressed_copied(r, at, entry, err);
+		return fix_compressed_copied(r, at, entry, ret_verb, err);
 	if (bits && !(type == QD_F_L2_ENTRY_RESERVED && (is_made_up(r, entry) || is_at_metadata(r, layer, guest_off))))
 		return qd_plan_put64(r->plan, at, entry & ~bits, QD_PLAN_DROP, err);
 	switch (type) {

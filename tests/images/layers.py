@@ -17,9 +17,11 @@ import json
 import os
 import struct
 import sys
+import zlib
 
 OFFSET = 0x00FFFFFFFFFFFE00
 INVALID = object()
+BROKEN = object()    # a stream that cannot be decompressed: check reads no data
 
 
 class Image:
@@ -66,7 +68,7 @@ class Image:
     def layer(self, name, l1_off, entries):
         """guest cluster -> bytes, INVALID, or not there (zeros); None: no such table"""
         clusters = {}
-        entries = self.needed if entries > 1 << 20 else entries
+        entries = self.needed if entries > 1 << 20 or (name == "active" and entries < self.needed) else entries
         if entries == 0 and l1_off % self.cs == 0:
             return clusters
         if l1_off % self.cs or l1_off == 0 or entries > 1 << 20 or l1_off + entries * 8 > len(self.data):
@@ -96,9 +98,12 @@ class Image:
             shift = 62 - (self.bits - 8)
             off = entry & ((1 << shift) - 1)
             n = (((entry & ((1 << 62) - 1)) >> shift) + 1) * 512 - off % 512
-            if off >= len(self.data) or entry >> 63 or bitmap:
+            if off >= -(-len(self.data) // self.cs) * self.cs or entry >> 63 or bitmap:
                 return INVALID
-            return self.data[off:off + n].ljust(n, b"\0")
+            try:
+                return zlib.decompressobj(-12).decompress(self.data[off:off + n].ljust(n, b"\0"), self.cs)
+            except zlib.error:
+                return BROKEN
         off = entry & OFFSET
         if self.outside is not None:
             if entry & 0x3F000000000001FE or (off != guest and entry & ~1):
