@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What cannot have an index, or must not be changed, is refused by name and left untouched.
+. "$(dirname "$0")/rehash-lib.sh"
+
+noise base.raw 1M 512
+refused() {
+	local img=$1
+	shift
+	cp "$img" before
+	fails 1 "$QDEDUP" rehash "$img"
+	says "$@"
+	cmp "$img" before || die "$img was changed"
+}
+
+qemu-img convert -O qcow2 -o compat=0.10 base.raw v2.qcow2
+refused v2.qcow2 'compat=0.10'
+qemu-img convert -O qcow2 -o data_file=data.raw base.raw ext.qcow2
+refused ext.qcow2 'external data file'
+qemu-img create -q -f qcow2 --object secret,id=s,data=x \
+	-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 luks.qcow2 1M
+refused luks.qcow2 LUKS
+qemu-img convert -O qcow2 base.raw plain.qcow2
+cp plain.qcow2 dirty.qcow2
+poke dirty.qcow2 72 8 1
+refused dirty.qcow2 'dirty bit' 'qdedup check --repair'
+cp plain.qcow2 corrupt.qcow2
+poke corrupt.qcow2 72 8 2
+refused corrupt.qcow2 'marked corrupt' 'qdedup check --repair'
+cp plain.qcow2 named.qcow2
+qemu-img snapshot -c qdedup named.qcow2
+refused named.qcow2 'snapshot named "qdedup"'
+cp plain.qcow2 overlap.qcow2
+poke overlap.qcow2 40 8 "$(peek overlap.qcow2 48 8)"
+refused overlap.qcow2 'qdedup check'
+fails 1 "$QDEDUP" rehash base.raw
+fails 1 "$QDEDUP" rehash --hash=md5 plain.qcow2
+says "'md5' is not known"
+fails 1 "$QDEDUP" rehash missing.qcow2
+
+# No room in a first cluster of 512 bytes.
+touch "$(printf 'b%.0s' {1..240})"
+qemu-img create -q -u -f qcow2 -o cluster_size=512 -b "$(printf 'b%.0s' {1..240})" -F raw tiny.qcow2 1M
+refused tiny.qcow2 'no room'
+# But a name in the way is moved.
+qemu-img create -q -f qcow2 -o cluster_size=512 -b base.raw -F raw small.qcow2 1M
+qemu-io -c 'write -P 7 0 64k' small.qcow2 >/dev/null
+layers small.qcow2 was
+rehash small.qcow2
+same_layers small.qcow2 was
+
+# A dry run says it all and changes nothing, an image in use is left alone.
+cp plain.qcow2 before
+ok "$QDEDUP" rehash -n --output=json plain.qcow2 >out.json
+is true "$(value written)" 'written'
+is 16 "$(value entries)" 'entries'
+ok "$QDEDUP" rehash -n --drop plain.qcow2 >/dev/null
+cmp plain.qcow2 before || die 'a dry run wrote'
+hold writer qemu-io plain.qcow2
+tell writer 'read 0 512'
+wait_for grep -q 'read 512' writer.out
+fails 1 "$QDEDUP" rehash plain.qcow2
+release writer
