@@ -178,9 +178,13 @@ static int each_batch(struct dedup *d, struct qd_remap *r, uint64_t end,
 		      bool may_stop, uint64_t *ret_end, struct qd_err *err)
 {
 	uint64_t most = qd_min_u64(qd_remap_capacity(r), end), n;
-	struct qd_move *moves = malloc(most * sizeof(*moves));
-	int rc = moves ? 0 : qd_err_nomem(err, "a batch");
+	struct qd_move *moves;
+	int rc;
 
+	if (d->opts->batch)
+		most = qd_min_u64(most, d->opts->batch);
+	moves = malloc(most * sizeof(*moves));
+	rc = moves ? 0 : qd_err_nomem(err, "a batch");
 	*ret_end = 0;
 	while (rc == 0 && *ret_end < end) {
 		if (may_stop && qd_progress_add(d->progress, 0, NULL)) {

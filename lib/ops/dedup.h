@@ -29,6 +29,7 @@ struct qd_dedup_opts {
 	unsigned threads;		/* 0: all processors */
 	uint64_t memory;		/* bytes; 0: the default */
 	const char *tmpdir;		/* for spill files; NULL: /tmp */
+	uint64_t batch;			/* clusters freed in a batch, at most; 0: as many as memory allows */
 };
 
 enum qd_dedup_stage {			/* how far it came: for telling after a failure */

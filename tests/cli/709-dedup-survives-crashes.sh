@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Deduplicating plain and compressed images interrupted everywhere: each state reads what the image did, is
+# marked dirty or leaks at worst, and each way back leads to a clean image with the same content.
+. "$(dirname "$0")/dedup-crash.sh"
+
+make_images plain
+make_images packed
+crash_all 1500 100 '' ./*.qcow2
+crash_all 800 50 lazysmall ./*.qcow2
+crash_all 500 0 noindex ./*.qcow2
+crash_all 300 0 nopinsmall ./*.qcow2
