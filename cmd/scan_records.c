@@ -107,10 +107,10 @@ static int put_record(void *ctx, const struct qd_scan_record *record, struct qd_
 int scan_records_open(struct scan_args *args, struct qd_err *err)
 {
 	struct scan_records *out = calloc(1, sizeof(*out));
-	int r = out ? 0 : qd_err_nomem(err, "records");
+	int r = 0;
 
-	if (r)
-		return r;
+	if (!out)
+		return qd_err_nomem(err, "records");
 	args->out = out;
 	qd_scan_hash_name(args->opts.hash, &out->hash, &out->digest_nbytes);
 	out->sizes = args->opts.cluster_sizes;

@@ -185,7 +185,7 @@ int qd_scan_count(struct scan *s, struct scan_tally *t, struct qd_err *err)
 	int r = write_views(s, err);
 
 	pthread_mutex_init(&c.lock, NULL);
-	c.idle = calloc(s->threads, sizeof(*c.idle));
+	c.idle = calloc(s->threads, sizeof(void *));
 	if (!r && !c.idle)
 		r = qd_err_nomem(err, "counts");
 	while (!r && c.nidle < s->threads) {
@@ -195,7 +195,7 @@ int qd_scan_count(struct scan *s, struct scan_tally *t, struct qd_err *err)
 	if (!r)
 		r = run(&c, err);
 	qd_scan_tally_end(t);
-	for (unsigned i = 0; i < c.nidle; i++) {
+	for (unsigned i = 0; c.idle && i < c.nidle; i++) {
 		qd_scan_tally_merge(t, c.idle[i]);
 		qd_scan_tally_free(c.idle[i]);
 	}

@@ -124,7 +124,7 @@ struct scan_estimate qd_scan_estimate(const struct scan *s, unsigned size, const
 		return (struct scan_estimate){ 0, 0, (uint64_t)all, 0, 0, 0 };
 	part = sampled / (sampled + skipped);
 	odds = part / (1 - part);
-	most = (double)(s->stretch / s->sizes[size]);
+	most = (double)s->stretch / (double)s->sizes[size];
 	d = (double)c->unique;
 	f1 = (double)c->in_one;
 	f2 = (double)c->in_two;

@@ -212,7 +212,7 @@ static int at_line(const struct input *in, int rc, struct qd_err *err)
 static int read_head(struct merge *m, struct input *in, struct qd_err *err)
 {
 	struct qd_scan_line line;
-	char *text;
+	char *text = NULL;
 
 	for (;;) {
 		int r;
@@ -225,7 +225,7 @@ static int read_head(struct merge *m, struct input *in, struct qd_err *err)
 		if (in->end == in->begin || in->buf[in->begin] != '#')
 			return 0;
 		r = next_line(m, in, &text, err);
-		if (r < 0)
+		if (r <= 0)
 			return r;
 		r = qd_scan_record_parse(text, &line, err);
 		if (!r)
@@ -325,7 +325,7 @@ static int add_record(struct merge *m, struct input *in, const struct qd_scan_li
 static int read_records(struct merge *m, struct input *in, struct qd_err *err)
 {
 	struct qd_scan_line line;
-	char *text;
+	char *text = NULL;
 	int r;
 
 	while ((r = next_line(m, in, &text, err)) > 0) {

@@ -75,8 +75,10 @@ static size_t unescape_one(const char *s, char *ret_c)
 	case 'x':
 		high = hex_value(s[1]);
 		low = high < 0 ? -1 : hex_value(s[2]);
-		*ret_c = (char)(high << 4 | low);
-		return low < 0 || !*ret_c ? 0 : 3;
+		if (low < 0)
+			return 0;
+		*ret_c = (char)(high * 16 + low);
+		return *ret_c ? 3 : 0;
 	default:
 		return 0;
 	}
@@ -168,7 +170,7 @@ size_t qd_scan_record_line(char *buf, size_t size, const struct qd_scan_record *
 		buf[n++] = hex[record->digest[i] & 15];
 	}
 	buf[n++] = '\t';
-	memcpy(buf + n, label, label_nbytes);
+	memcpy(buf + n, label, label_nbytes);	/* NOLINT(bugprone-not-null-terminated-result) */
 	memcpy(buf + n + label_nbytes, tail, ntail);
 	return whole;
 }

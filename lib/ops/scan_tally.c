@@ -112,10 +112,10 @@ int qd_scan_tally_grow(struct scan_tally *t, struct qd_err *err)
 int qd_scan_tally_new(const struct scan *s, struct scan_tally **ret_tally, struct qd_err *err)
 {
 	struct scan_tally *t = calloc(1, sizeof(*t));
-	int r = t ? 0 : qd_err_nomem(err, "counts");
+	int r = 0;
 
-	if (r)
-		return r;
+	if (!t)
+		return qd_err_nomem(err, "counts");
 	t->s = s;
 	for (unsigned k = 0; !r && s->opts->top && k < s->nsizes; k++) {
 		t->sizes[k].best = calloc(s->opts->top, sizeof(*t->sizes[k].best));
