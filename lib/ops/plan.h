@@ -22,8 +22,8 @@
  *      behind the end of the file (on a device: behind what is in use).
  *  P3  each word is written once, with its final value, at its latest step (counts: up to
  *      twice), so that no step undoes an earlier one.
- *  P4  applying writes a word only if it differs from what is there: applying again after
- *      an interruption writes what is left.
+ *  P4  applying writes a word that existed only if it differs from what is there: applying
+ *      again after an interruption writes what is left.
  *
  * Left to others: what to change, and why.
  */
