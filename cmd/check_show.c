@@ -232,7 +232,8 @@ static json_t *not_repaired_json(const struct qd_check_result *after)
 		j = json_object();
 		if (!output_set(j, "type", json_string(qd_finding_kind((enum qd_finding_type)t)->slug)) ||
 		    !output_set_u64(j, "count", after->count[t]) ||
-		    (advice && !output_set(j, "advice", json_string(advice))) || json_array_append_new(list, j) < 0) {
+		    (advice && !output_set(j, "advice", json_string(advice))) ||
+		    json_array_append_new(list, j) < 0) {
 			json_decref(list);
 			return NULL;
 		}

@@ -58,7 +58,7 @@ static int take_table(struct chk *c, uint32_t bitmap, uint64_t off, uint64_t nby
 	return rc;
 }
 
-/* A cluster holds a bit for each granule of the disk; stock QEMU opens no image where the table has another size. */
+/* A bit for each granule of the disk; stock QEMU opens no image where the table has another size. */
 static uint64_t entries_needed(const struct chk *c, const struct qd_bitmap_entry *e)
 {
 	uint64_t granules = qd_div_up(c->header.virtual_size, 1ull << e->granularity_bits);

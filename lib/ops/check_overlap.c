@@ -70,7 +70,8 @@ static bool is_doubtful(const struct chk *c, const struct qd_extent *e, uint64_t
 
 	if (kind == QD_STRUCT_L1 || kind == QD_STRUCT_SNAPSHOT_L1) {
 		nbytes = kind == QD_STRUCT_L1 ? c->header.virtual_size : c->snapshots[e->id].mapped_size;
-		return cluster >= e->first + qd_div_up(qd_geom_l1_entries(&c->geom, nbytes) * 8, c->geom.cluster_size);
+		return cluster >= e->first +
+		       qd_div_up(qd_geom_l1_entries(&c->geom, nbytes) * 8, c->geom.cluster_size);
 	}
 	return kind == QD_STRUCT_REFBLOCK || kind == QD_STRUCT_SNAPSHOT_TABLE ||
 	       kind == QD_STRUCT_BITMAP_DIR || kind == QD_STRUCT_BITMAP_DATA;

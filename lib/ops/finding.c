@@ -96,7 +96,8 @@ static const struct qd_finding_kind kinds[QD_F_NTYPES] = {
 				    "the bitmap directory is not where it can be", "%u1 bytes at %x0" },
 	[QD_F_BITMAP_ENTRY] = { "bitmap-entry", CORR, true, "entries of the bitmap directory are broken",
 				"the entry at byte %x0 of the directory" },
-	[QD_F_BITMAP_TABLE] = { "bitmap-table", CORR, true, "bitmap tables are not where they can be, or of a wrong size",
+	[QD_F_BITMAP_TABLE] = { "bitmap-table", CORR, true,
+				"bitmap tables are not where they can be, or of a wrong size",
 				"%u1 entries at %x0" },
 	[QD_F_BITMAP_TABLE_ENTRY] = { "bitmap-table-entry", CORR, true,
 				      "bitmap table entries are not possible", "entry %x0" },
@@ -199,8 +200,8 @@ const char *qd_finding_advice(enum qd_finding_type type)
 	case QD_F_HEADER_CRYPT:
 		return "write the method that the image was made with (0 none, 1 AES, 2 LUKS) to bytes 32..35";
 	case QD_F_HEADER_BACKING:
-		return "set the backing file again: qemu-img rebase -u -b FILE -F FORMAT IMAGE, after bytes 8..19 have "
-		       "been set to zero";
+		return "set the backing file again: qemu-img rebase -u -b FILE -F FORMAT IMAGE, after bytes "
+		       "8..19 have been set to zero";
 	case QD_F_HEADER_SIZE:
 		return "write the size that the disk had, in bytes, to bytes 24..31";
 	case QD_F_CRYPTO_HEADER:

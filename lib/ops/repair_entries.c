@@ -217,7 +217,7 @@ static int fix_bitmap(struct rep *r, uint64_t at, uint64_t entry, struct qd_err 
 	return qd_plan_put64(r->plan, at + 8, bitmap, QD_PLAN_DROP, err);
 }
 
-/* What was impossible has been answered already: nothing, or metadata in the place of a compressed cluster. */
+/* It may have been answered already; and what is called a compressed cluster may be metadata alone. */
 static int separate(struct rep *r, enum qd_finding_type type, uint64_t at, uint64_t entry,
 		    enum qd_repair_verb *ret_verb, struct qd_err *err)
 {
@@ -274,7 +274,8 @@ static bool is_at_metadata(const struct rep *r, uint32_t layer, uint64_t guest_o
 	for (size_t i = 0; i < n; i++) {
 		const struct qd_finding *f = &r->found[i];
 
-		if (f->type == QD_F_L2_ENTRY_OVERLAP && f->place.layer == layer && guest_off >= f->place.guest_off &&
+		if (f->type == QD_F_L2_ENTRY_OVERLAP && f->place.layer == layer &&
+		    guest_off >= f->place.guest_off &&
 		    guest_off - f->place.guest_off < f->nitems << r->geom.cluster_bits)
 			return true;
 	}
@@ -291,7 +292,8 @@ static int fix_item(struct rep *r, enum qd_finding_type type, uint64_t at, uint3
 		return rc;
 	if (type == QD_F_COMPRESSED_COPIED)
 		return fix_compressed_copied(r, at, entry, ret_verb, err);
-	if (bits && !(type == QD_F_L2_ENTRY_RESERVED && (is_made_up(r, entry) || is_at_metadata(r, layer, guest_off))))
+	if (bits && !(type == QD_F_L2_ENTRY_RESERVED &&
+		      (is_made_up(r, entry) || is_at_metadata(r, layer, guest_off))))
 		return qd_plan_put64(r->plan, at, entry & ~bits, QD_PLAN_DROP, err);
 	switch (type) {
 	case QD_F_L2_ENTRY_DATA_FILE:
@@ -307,7 +309,8 @@ static int fix_item(struct rep *r, enum qd_finding_type type, uint64_t at, uint3
 		return separate(r, type, at, entry, ret_verb, err);
 	case QD_F_L2_ENTRY_UNALIGNED:
 		cluster = qd_entry_host_off(entry) >> r->geom.cluster_bits;
-		if (rep_is_leaked(r, cluster) && (layer || (rep_nowners(r, cluster) == 1) == ((entry & QD_COPIED) != 0))) {
+		if (rep_is_leaked(r, cluster) &&
+		    (layer || (rep_nowners(r, cluster) == 1) == ((entry & QD_COPIED) != 0))) {
 			*ret_verb = QD_REPAIR_FOUND;
 			return qd_plan_put64(r->plan, at, (entry & ~QD_OFFSET_MASK) |
 					     cluster << r->geom.cluster_bits, QD_PLAN_DROP, err);

@@ -84,7 +84,8 @@ static void take_finding(void *ctx, const struct qd_finding *f, uint64_t cluster
 	(void)cluster_size;
 	if ((f->type == QD_F_LEAK || f->type == QD_F_REFCOUNT_HIGH) && r->nleaks < most)
 		r->failed |= !append(&r->leaks, &r->nleaks, &r->leaks_capacity, most, f);
-	if (f->type == QD_F_REFCOUNT_LOW && r->nlows < most)
+	/* They matter only to entries, and those have been looked at before counts are. */
+	if (f->type == QD_F_REFCOUNT_LOW && r->level <= REP_L2 && r->nlows < most)
 		r->failed |= !append(&r->lows, &r->nlows, &r->lows_capacity, most, f);
 	if (level > r->level || level == REP_NEVER)
 		return;

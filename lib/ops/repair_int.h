@@ -139,7 +139,8 @@ int rep_search_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, boo
 		  struct qd_err *err);
 
 /* What is right of a table that is garbage otherwise, in a new cluster; *ret_off 0: nothing. */
-int rep_salvage_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, uint64_t *ret_off, struct qd_err *err);
+int rep_salvage_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, uint64_t *ret_off,
+		   struct qd_err *err);
 
 /* L2 tables in use that a table names which can be an L1 table; *ret_used 0: it cannot. */
 int rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_t *ret_used, struct qd_err *err);

@@ -306,7 +306,8 @@ static int cut_one(struct rep *r, const struct qd_finding *f, uint32_t layer, st
 {
 	struct rep_snapshot *s = layer ? &r->snaps[layer - 1] : NULL;
 	uint64_t off = s ? s->l1_off : r->header.l1_off, nentries = s ? s->l1_entries : r->header.l1_entries;
-	uint64_t needed = qd_geom_l1_entries(&r->geom, s ? s->mapped_size : r->header.virtual_size), host = f->place.host_off;
+	uint64_t needed = qd_geom_l1_entries(&r->geom, s ? s->mapped_size : r->header.virtual_size);
+	uint64_t host = f->place.host_off;
 
 	if (needed >= nentries || needed > MAX_L1_ENTRIES || host < off || host - off >= nentries * 8 ||
 	    host - off < qd_align_up(needed * 8, r->geom.cluster_size))
@@ -314,7 +315,8 @@ static int cut_one(struct rep *r, const struct qd_finding *f, uint32_t layer, st
 	rep_plan(r, QD_REPAIR_SET, f);
 	if (s)
 		s->l1_entries = (uint32_t)needed;
-	return put_be32(r, s ? s->entry_off + 8 : QD_HEADER_OFF_L1_ENTRIES, (uint32_t)needed, QD_PLAN_DROP, err);
+	return put_be32(r, s ? s->entry_off + 8 : QD_HEADER_OFF_L1_ENTRIES, (uint32_t)needed, QD_PLAN_DROP,
+			err);
 }
 
 /* A size that is too large makes an L1 table run over what lies behind it. */

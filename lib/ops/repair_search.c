@@ -16,7 +16,8 @@
 #define MAX_L2_LOOKS 256u	/* L2 tables looked into for one L1 table */
 #define MAX_CANDIDATES 65536u	/* leaked clusters looked at */
 
-static const struct qd_finding *find_run(const struct rep *r, const struct qd_finding *runs, size_t n, uint64_t cluster)
+static const struct qd_finding *find_run(const struct rep *r, const struct qd_finding *runs, size_t n,
+					 uint64_t cluster)
 {
 	size_t low = 0, high = n;
 	uint64_t off = cluster << r->geom.cluster_bits;
@@ -95,7 +96,8 @@ int rep_is_compressed(struct rep *r, uint64_t entry, bool *ret_is, struct qd_err
 	if (rc == 0)
 		rc = qd_plan_read_base(r->plan, in, z.nbytes, z.host_off, err);
 	if (rc == 0)
-		rc = qd_codec_new((enum qd_compression)r->header.compression_type, r->geom.cluster_size, 0, &codec, err);
+		rc = qd_codec_new((enum qd_compression)r->header.compression_type, r->geom.cluster_size, 0,
+				  &codec, err);
 	if (rc == 0)
 		*ret_is = qd_codec_decompress(codec, in, z.nbytes, out, NULL) == 0;
 	qd_codec_free(codec);

@@ -267,7 +267,8 @@ static uint64_t real_size(const struct rep *r, const struct rep_snapshot *s)
 }
 
 /* The snapshot's table is at `off` from now on, for searches of this round, too. */
-static int switch_l1(struct rep *r, struct rep_snapshot *s, uint64_t off, uint32_t nentries, struct qd_err *err)
+static int switch_l1(struct rep *r, struct rep_snapshot *s, uint64_t off, uint32_t nentries,
+		     struct qd_err *err)
 {
 	uint8_t buf[12];
 
@@ -286,7 +287,8 @@ static int move_l1(struct rep *r, struct rep_snapshot *s, uint64_t keep, struct 
 	int rc = buf ? 0 : qd_err_nomem(err, "an L1 table");
 
 	if (rc == 0)
-		rc = qd_plan_alloc(r->plan, qd_div_up((uint64_t)s->l1_entries * 8, r->geom.cluster_size), &to, err);
+		rc = qd_plan_alloc(r->plan, qd_div_up((uint64_t)s->l1_entries * 8, r->geom.cluster_size), &to,
+				   err);
 	if (rc == 0)
 		rc = qd_plan_read(r->plan, buf, nbytes, s->l1_off, err);
 	for (uint64_t i = 0; rc == 0 && i < keep; i++)

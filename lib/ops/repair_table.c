@@ -123,7 +123,8 @@ static bool have_common(const struct rep *r, const uint8_t *a, const uint8_t *b)
 	return false;
 }
 
-static int is_claimed(const struct lost *l, uint64_t table, const uint8_t *bytes, bool *ret_is, struct qd_err *err)
+static int is_claimed(const struct lost *l, uint64_t table, const uint8_t *bytes, bool *ret_is,
+		      struct qd_err *err)
 {
 	struct rep *r = l->r;
 	uint64_t off, nentries, entry;
@@ -165,7 +166,8 @@ static bool is_at_home(const struct lost *l, const uint8_t *bytes)
 	return mapped != 0;
 }
 
-static int judge(const struct lost *l, uint64_t table, const uint8_t *bytes, enum fit *ret_fit, struct qd_err *err)
+static int judge(const struct lost *l, uint64_t table, const uint8_t *bytes, enum fit *ret_fit,
+		 struct qd_err *err)
 {
 	bool is;
 	int rc;
@@ -268,7 +270,8 @@ static int search(const struct lost *l, struct found *found, struct qd_err *err)
 
 	for (size_t i = 0; rc == 0 && i < r->nleaks; i++)
 		for (uint64_t k = 0; rc == 0 && k < r->leaks[i].nitems && candidates++ < MAX_CANDIDATES; k++)
-			rc = look_at(l, r->leaks[i].place.host_off + (k << r->geom.cluster_bits), buf, found, err);
+			rc = look_at(l, r->leaks[i].place.host_off + (k << r->geom.cluster_bits), buf, found,
+				     err);
 	free(buf);
 	if (candidates > MAX_CANDIDATES)
 		found->norphans = found->nsure = 0;
@@ -345,7 +348,8 @@ static uint64_t keep_what_is_right(const struct rep *r, uint8_t *buf, uint64_t f
 	return n;
 }
 
-int rep_salvage_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, uint64_t *ret_off, struct qd_err *err)
+int rep_salvage_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, uint64_t *ret_off,
+		   struct qd_err *err)
 {
 	uint64_t n = 0, to = 0, off = qd_entry_host_off(entry);
 	uint8_t *buf = malloc(r->geom.cluster_size);
