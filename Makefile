@@ -87,6 +87,7 @@ UNIT_SRC := $(sort $(wildcard tests/unit/*.c tests/crash/recorder.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_COMMON := $(filter-out tests/fuzz/driver.c,$(filter-out $(FUZZ_SRC),$(sort $(wildcard tests/fuzz/*.c))))
 CRASH_SRC := $(sort $(wildcard tests/crash/*.c))
+FAULT_SRC := $(sort $(wildcard tests/fault/*.c))
 TOOL_SRC := $(sort $(wildcard tests/tools/*.c))
 HEADERS := $(sort $(wildcard lib/*/*.h))
 MAN := $(sort $(wildcard man/*.1 man/*.5))
@@ -95,6 +96,7 @@ obj = $(patsubst %.c,$B/%.o,$1)
 UNIT := $(if $(UNIT_SRC),$B/tests/unit/unit)
 FUZZ_DRIVERS := $(if $(wildcard tests/fuzz/driver.c),$(patsubst tests/fuzz/%.c,$B/fuzz/%,$(FUZZ_SRC)))
 CRASH := $(patsubst tests/crash/%.c,$B/crash/%,$(filter tests/crash/crash_%,$(CRASH_SRC)))
+FAULT := $(patsubst tests/fault/%.c,$B/fault/%,$(filter tests/fault/fault_%,$(FAULT_SRC)))
 BENCH_TOOLS := $(patsubst tests/bench/%.c,$B/bench/%,$(sort $(wildcard tests/bench/*.c)))
 FUZZERS := $(patsubst tests/fuzz/%.c,$B/libfuzzer/%,$(FUZZ_SRC))
 TOOLS := $(patsubst tests/tools/%.c,build/tools/%,$(TOOL_SRC))
@@ -177,6 +179,13 @@ $B/crash/%: $B/tests/crash/%.o $(call obj,$(filter-out tests/crash/crash_%,$(CRA
 	$(say) "  LD      $@"
 	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) $(LIBS)
 
+$B/tests/fault/%.o: QD_CPPFLAGS += -Itests/crash
+$B/fault/%: $B/tests/fault/%.o $(call obj,$(filter-out tests/fault/fault_%,$(FAULT_SRC)) tests/crash/layers.c \
+	tests/crash/ways.c) $B/libqdedup.a
+	@mkdir -p $(@D)
+	$(say) "  LD      $@"
+	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) $(LIBS)
+
 $B/bench/%: $B/tests/bench/%.o $B/libqdedup.a
 	@mkdir -p $(@D)
 	$(say) "  LD      $@"
@@ -216,7 +225,7 @@ again = $(MAKE) --no-print-directory
 # Build on all processors unless the caller gave a -j of his own.
 parallel = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(NPROC))
 runner = QDEDUP=$(CURDIR)/$(QDEDUP_UNDER_TEST) QD_LIB=$B/libqdedup.a QD_CRASH=$(CURDIR)/$B/crash \
-	QD_BENCH=$(CURDIR)/$B/bench \
+	QD_FAULT=$(CURDIR)/$B/fault QD_BENCH=$(CURDIR)/$B/bench \
 	tests/run.sh -j $(JOBS)
 QDEDUP_UNDER_TEST = $B/qdedup
 RUN_UNIT = $(if $(UNIT),-u $(UNIT_UNDER_TEST))
@@ -234,7 +243,7 @@ demo:
 	@$(again) $(parallel) all
 	@QDEDUP=$(CURDIR)/qdedup tests/demo.sh
 
-check-build: all $B/libqdedup.a $(UNIT) $(FUZZ_DRIVERS) $(CRASH) $(TOOLS) $(BENCH_TOOLS)
+check-build: all $B/libqdedup.a $(UNIT) $(FUZZ_DRIVERS) $(CRASH) $(FAULT) $(TOOLS) $(BENCH_TOOLS)
 
 check-all check-suite:
 	@$(again) $(parallel) check-build
@@ -245,7 +254,7 @@ check-unit:
 	@$(runner) $(RUN_UNIT)
 
 check-cli:
-	@$(again) $(parallel) $B/qdedup $(CRASH) $(TOOLS) $(BENCH_TOOLS)
+	@$(again) $(parallel) $B/qdedup $(CRASH) $(FAULT) $(TOOLS) $(BENCH_TOOLS)
 	@$(runner) $(T)
 
 check-fuzz:
@@ -296,6 +305,7 @@ bench:
 	@status=0; \
 	QDEDUP=$(CURDIR)/qdedup tests/bench/run.sh || status=1; \
 	QDEDUP=$(CURDIR)/qdedup tests/bench/check.sh || status=1; \
+	QDEDUP=$(CURDIR)/qdedup tests/bench/index.sh || status=1; \
 	QDEDUP=$(CURDIR)/qdedup QD_SYNTH=$(CURDIR)/$B/bench/scan_synth tests/bench/scan.sh || status=1; \
 	exit $$status
 

@@ -19,8 +19,19 @@ struct change {
 	bool revoked;
 };
 
+struct key {			/* what records are sorted by */
+	uint64_t host_off;
+	uint64_t entry;
+};
+
 struct qd_known {
+	struct qd_geom geom;
 	struct qd_table *table;
+	uint64_t next;			/* number of the record after `at`; 0: there is none yet */
+	bool ended;
+	struct qd_record at;		/* the first one that is not before last_key */
+	struct key at_key;
+	struct key last_key;		/* asked for in order */
 	struct change *changes;		/* sorted by entry */
 	uint64_t nchanges;
 	uint64_t capacity;
@@ -32,11 +43,66 @@ struct qd_known {
 
 /* ---- the table ---- */
 
+static struct key key_of(const struct qd_known *k, uint64_t entry)
+{
+	return (struct key){ qd_record_host_off(&k->geom, entry), entry };
+}
+
+static bool is_before(struct key a, struct key b)
+{
+	return a.host_off != b.host_off ? a.host_off < b.host_off : a.entry < b.entry;
+}
+
+/* The next record after the one at hand that can be read: 1, or 0 at the end. */
+static int advance(struct qd_known *k, struct qd_err *err)
+{
+	uint32_t per_block = qd_table_block_records(qd_table_digest(k->table)->nbytes);
+	struct qd_err local = { .code = 0 };
+
+	while (k->next < qd_table_nrecords(k->table)) {
+		int rc = qd_table_get(k->table, k->next, &k->at, &local);
+
+		if (rc == 0) {
+			k->next++;
+			k->at_key = key_of(k, k->at.entry);
+			return 1;
+		}
+		if (rc != QD_E_CORRUPT) {
+			qd_err_copy(err, &local);
+			return rc;
+		}
+		k->damaged = true;
+		k->next = (k->next / per_block + 1) * per_block;
+	}
+	k->ended = true;
+	return 0;
+}
+
+/* Asked in the order of the records, it reads each of them once. */
+static int find_in_order(struct qd_known *k, struct key key, struct qd_record *ret_record, struct qd_err *err)
+{
+	k->last_key = key;
+	while (!k->ended && (k->next == 0 || is_before(k->at_key, key))) {
+		int rc = advance(k, err);
+
+		if (rc < 0)
+			return rc;
+	}
+	if (k->ended || k->at.entry != key.entry)
+		return 0;
+	*ret_record = k->at;
+	return 1;
+}
+
 static int find_in_table(struct qd_known *k, uint64_t entry, struct qd_record *ret_record, struct qd_err *err)
 {
 	struct qd_err local = { .code = 0 };
-	int rc = qd_table_find(k->table, entry, ret_record, &local);
+	struct key key = key_of(k, entry);
+	int rc;
 
+	if (!is_before(key, k->last_key))
+		return find_in_order(k, key, ret_record, err);
+	rc = qd_table_find(k->table, entry, ret_record, &local);
 	if (rc == QD_E_CORRUPT) {
 		k->damaged = true;
 		return 0;
@@ -44,6 +110,14 @@ static int find_in_table(struct qd_known *k, uint64_t entry, struct qd_record *r
 	if (rc < 0)
 		qd_err_copy(err, &local);
 	return rc;
+}
+
+/* Asking begins anew. */
+static void rewind_table(struct qd_known *k)
+{
+	k->next = 0;
+	k->ended = false;
+	k->last_key = (struct key){ 0, 0 };
 }
 
 /* ---- the log ---- */
@@ -99,6 +173,7 @@ static int apply_changes(struct qd_known *k, struct qd_err *err)
 		k->count += !k->changes[i].revoked;
 		k->count -= rc == 1;
 	}
+	rewind_table(k);
 	return rc < 0 ? rc : 0;
 }
 
@@ -141,6 +216,7 @@ int qd_known_open(const struct qd_container *c, const struct qd_image *img, stru
 
 	if (!k)
 		return qd_err_nomem(err, "the index");
+	k->geom = img->geom;
 	rc = qd_table_open(c->io, c->off, &c->ext, &img->geom, &k->table, err);
 	if (rc == 0) {
 		k->count = qd_table_nrecords(k->table);
