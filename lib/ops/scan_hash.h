@@ -18,6 +18,7 @@ enum scan_cell {
 	SCAN_DATA = 1 << 0,		/* not all zero: has a key */
 	SCAN_OWN = 1 << 1,		/* counted here, not inherited */
 	SCAN_LATER = 1 << 2,		/* the key is not known yet (scan_share.h) */
+	SCAN_KNOWN = 1 << 3,		/* it was known without reading (scan_stored.h) */
 };
 
 struct scan_cells {

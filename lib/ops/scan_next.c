@@ -78,12 +78,15 @@ static int skip_to_own(struct scan_reading *rd, struct qd_err *err)
 	return 0;
 }
 
-static int find_shared(const struct scan_reading *rd, struct scan_job *j, struct qd_err *err)
+/* What need not be read, or not here. */
+static int find_keys(const struct scan_reading *rd, struct scan_job *j, struct qd_err *err)
 {
 	int r = 0;
 
-	j->nshared = 0;
+	j->nshared = j->nknown = 0;
 	j->later = false;
+	if (rd->stored)
+		r = qd_scan_stored_find(rd->stored, j->off, j->nbytes, j->known, &j->nknown, err);
 	if (rd->share)
 		r = qd_scan_share_find(rd->share, rd->disk, j->off, j->nbytes, j->shared, &j->nshared, err);
 	for (size_t i = 0; i < j->nshared; i++)
@@ -162,7 +165,7 @@ int qd_scan_next_job(void *ctx, void *job, struct qd_err *err)
 			rd->v->nsampled++;
 			rd->v->sampled_nbytes += nbytes;
 			rd->pos += j->nbytes;
-			r = find_shared(rd, j, err);
+			r = find_keys(rd, j, err);
 			return r ? r : 1;
 		}
 		rd->v->skipped_nbytes += nbytes;

@@ -109,10 +109,10 @@ static int read_ranges(const struct scan_reading *rd, struct scan_job *j, uint64
 	for (uint64_t from = 0, to; from < n; from = to) {
 		int r;
 
-		for (to = from; to < n && (cell[to] & SCAN_LATER);)
+		for (to = from; to < n && (cell[to] & (SCAN_LATER | SCAN_KNOWN));)
 			to++;
 		from = to;
-		while (to < n && !(cell[to] & SCAN_LATER))
+		while (to < n && !(cell[to] & (SCAN_LATER | SCAN_KNOWN)))
 			to++;
 		if (from == to)
 			break;
@@ -133,14 +133,14 @@ static int read_piece(const struct scan_reading *rd, struct scan_job *j, uint64_
 
 	if (rd->lower_size && !any_own(j, off, nbytes, rd->s->unit))
 		return 0;
-	if (j->later)
+	if (j->later || j->nknown)
 		r = read_ranges(rd, j, off, nbytes, err);
 	else
 		r = read_range(rd, j, off, nbytes, j->buf, err);
 	if (r)
 		return r;
 	if (j->read_nbytes == before)	/* zeros by the tables: whose they are matters in an overlay */
-		return rd->lower_size ? qd_scan_cells_larger(&j->cells, off, NULL, nbytes, err) : 0;
+		return rd->lower_size || j->nknown ? qd_scan_cells_larger(&j->cells, off, NULL, nbytes, err) : 0;
 	r = qd_scan_cells_larger(&j->cells, off, j->buf, nbytes, err);
 	if (!r && rd->s->opts->content)
 		r = show_contents(rd, j, off, nbytes, err);
@@ -192,6 +192,21 @@ static void mark_later(const struct scan_reading *rd, struct scan_job *j)
 	}
 }
 
+static void mark_known(const struct scan_reading *rd, struct scan_job *j)
+{
+	const struct scan *s = rd->s;
+
+	for (size_t i = 0; i < j->nknown; i++) {
+		size_t u = (size_t)(j->known[i].off / s->unit);
+
+		j->cells.cells[0][u] |= SCAN_KNOWN;
+		if (j->known[i].zero)
+			continue;
+		j->cells.cells[0][u] |= SCAN_DATA;
+		memcpy(j->cells.keys[0] + u * s->key_nbytes, j->known[i].key, s->key_nbytes);
+	}
+}
+
 static int prepare_job(void *ctx, void *job, struct qd_err *err)
 {
 	const struct scan_reading *rd = ctx;
@@ -204,8 +219,10 @@ static int prepare_job(void *ctx, void *job, struct qd_err *err)
 	qd_scan_cells_clear(&j->cells, !rd->lower_size);
 	if (rd->lower_size)
 		r = mark_own(rd, j, err);
-	if (!r)
+	if (!r) {
 		mark_later(rd, j);
+		mark_known(rd, j);
+	}
 	for (uint64_t off = 0; !r && off < j->nbytes; off += rd->piece)
 		r = read_piece(rd, j, off, (size_t)qd_min_u64(rd->piece, j->nbytes - off), err);
 	if (!r && !j->later)
@@ -262,6 +279,7 @@ static void free_jobs(struct scan_job *jobs, unsigned n)
 		free(jobs[i].buf);
 		free(jobs[i].records);
 		free(jobs[i].shared);
+		free(jobs[i].known);
 		qd_scan_cells_free(&jobs[i].cells);
 	}
 	free(jobs);
@@ -284,6 +302,10 @@ static int new_jobs(const struct scan_reading *rd, unsigned n, struct scan_job *
 						sizeof(*jobs[i].shared));
 			r = jobs[i].shared ? 0 : qd_err_nomem(err, "buffers");
 		}
+		if (!r && rd->stored) {
+			jobs[i].known = calloc((size_t)(rd->stretch / s->unit), sizeof(*jobs[i].known));
+			r = jobs[i].known ? 0 : qd_err_nomem(err, "buffers");
+		}
 		if (!r)
 			r = qd_scan_cells_init(&jobs[i].cells, s, rd->stretch, err);
 	}
@@ -299,16 +321,10 @@ static unsigned count_jobs(const struct scan_reading *rd)
 {
 	const struct scan *s = rd->s;
 	uint64_t clusters = rd->stretch / s->unit * (s->nsizes > 1 ? 2 : 1);
-	uint64_t each = rd->piece + clusters * s->record_nbytes + qd_scan_cells_memory(s, rd->stretch);
+	uint64_t each = rd->piece + clusters * s->record_nbytes + qd_scan_cells_memory(s, rd->stretch) +
+			(rd->stored ? rd->stretch / s->unit * sizeof(struct scan_known) : 0);
 
 	return (unsigned)qd_max_u64(1, qd_min_u64(s->threads * 2ull, s->memory / 4 / each));
-}
-
-/* What a valid stored hash table of the image tells need not be read; there is no such table yet. */
-static bool take_stored(const struct scan_reading *rd)
-{
-	(void)rd;
-	return false;
 }
 
 static int read_all(struct scan_reading *rd, struct qd_err *err)
@@ -332,12 +348,14 @@ static int read_all(struct scan_reading *rd, struct qd_err *err)
 	return r;
 }
 
-/* Looks for shared clusters with the first view of an image. */
-static int use_share(struct scan_reading *rd, const struct qd_disk *disk, struct qd_err *err)
+/* Looks for stored hashes; else, with the first view of an image, for shared clusters. */
+static int find_shortcuts(struct scan_reading *rd, const struct qd_disk *disk, struct qd_err *err)
 {
 	struct scan_image *image = &rd->s->images[rd->v->image];
-	int r = 0;
+	int r = qd_scan_stored_open(rd->s, disk, &rd->stored, err);
 
+	if (r || rd->stored)
+		return r;
 	if (!image->shares)
 		r = qd_scan_share_new(rd->s, rd->v->image, disk, &image->share, err);
 	image->shares = true;
@@ -367,14 +385,15 @@ int qd_scan_read_view(struct scan *s, struct scan_view *v, bool *ret_fatal, stru
 	if (!r) {
 		rd.disk = disk;
 		rd.stretch = s->stretch;
-		r = use_share(&rd, disk, err);
+		r = find_shortcuts(&rd, disk, err);
 		rd.piece = (size_t)qd_max_u64(PIECE, s->sizes[s->nsizes - 1]);
 		rd.lower_size = disk->backing ? disk->backing->virtual_size : 0;
 		if (!r && disk->virtual_size != v->size)
 			r = qd_err_set(err, QD_E_IO, "the disk has changed while it was looked at");
-		if (!r && !take_stored(&rd))
+		if (!r)
 			r = read_all(&rd, err);
 	}
+	qd_scan_stored_close(rd.stored);
 	if (disk != v->disk)
 		qd_disk_close(disk);
 	end_view(&s->images[v->image]);

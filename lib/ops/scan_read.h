@@ -7,6 +7,7 @@
 
 #include "ops/scan_hash.h"
 #include "ops/scan_share.h"
+#include "ops/scan_stored.h"
 
 struct scan_job {		/* a stretch */
 	uint64_t off;			/* of the view, bytes */
@@ -18,6 +19,8 @@ struct scan_job {		/* a stretch */
 	struct scan_shared *shared;	/* clusters that are read once */
 	size_t nshared;
 	bool later;			/* some of them are read by others */
+	struct scan_known *known;	/* clusters that need not be read */
+	size_t nknown;
 	uint8_t *records;
 	size_t nrecords;
 	uint64_t read_nbytes, reused_nbytes;
@@ -30,6 +33,7 @@ struct scan_reading {		/* a view */
 	struct scan_view *v;
 	const struct qd_disk *disk;
 	struct scan_share *share;	/* NULL: nothing is shared */
+	struct scan_stored *stored;	/* NULL: no hashes are stored; otherwise share is NULL */
 	uint64_t block;			/* the largest cluster size; with share, of the image, too */
 	uint64_t stretch;
 	size_t piece;
