@@ -252,7 +252,7 @@ class Case:
         said = io.StringIO()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             bad = layers.compare(self.base.image, layers.Image(self.was), layers.Image(self.img), report, True,
-                                 layers.Image(self.was, self.base.image))
+                                 [layers.Image(self.was, self.base.image, at) for at in (False, True)])
         self.expect(not bad, said.getvalue()[:2000])
 
 

@@ -25,8 +25,8 @@ BROKEN = object()    # a stream that cannot be decompressed: check reads no data
 
 
 class Image:
-    def __init__(self, path, via=None):
-        """via: the image whose L1 tables are to be believed"""
+    def __init__(self, path, via=None, at_its_places=False):
+        """via: the image whose L1 tables are to be believed, or only the places of them"""
         with open(path, "rb") as f:
             self.data = f.read()
         d = self.data
@@ -42,7 +42,11 @@ class Image:
             with open(os.path.join(os.path.dirname(path), "base.data"), "rb") as f:
                 self.outside = f.read()
         self.per_table = self.cs // self.step
-        self.tables = {}
+        self.tables, self.places = {}, {}
+        if via and at_its_places:
+            self.needed = via.needed
+            self.layers = {name: self.layer(name, *place) for name, place in via.places.items()}
+            return
         if via:
             self.layers = {name: self.tables_at(tables) for name, tables in via.tables.items()}
             return
@@ -66,6 +70,7 @@ class Image:
         return clusters
 
     def layer(self, name, l1_off, entries):
+        self.places[name] = (l1_off, entries)
         """guest cluster -> bytes, INVALID, or not there (zeros); None: no such table"""
         clusters = {}
         entries = self.needed if entries > 1 << 20 or (name == "active" and entries < self.needed) else entries
@@ -148,10 +153,11 @@ def is_right(now, was, sound, is_reported, strict):
     return now is None and is_reported and not (strict and was == sound)
 
 
-def compare(sound, damaged, repaired, report, strict, inner=None):
+def compare(sound, damaged, repaired, report, strict, inner=()):
     """How many clusters and layers are not what they must be; strict: nothing that was readable may be given up.
 
-    inner: the damaged image with sound L1 tables; what their entries said is right, too.
+    inner: the damaged image with sound L1 tables, or places of them; what their entries
+    said is right, too.
     """
     ranges = reported(report, sound)
     guessed = [r for r in reported(report, sound) if r not in reported(report, sound, ("subclusters",))]
@@ -167,7 +173,7 @@ def compare(sound, damaged, repaired, report, strict, inner=None):
             is_reported = damaged.layers.get(layer) is None or any(a <= k < b for a, b in ranges)
             now, was = repaired.get(layer, k), damaged.get(layer, k)
             if was is INVALID and (any(a <= k < b for a, b in guessed) or
-                                   (inner and inner.get(layer, k) is not INVALID and now == inner.get(layer, k))):
+                                   (now is not INVALID and any(now == i.get(layer, k) for i in inner))):
                 continue
             if not is_right(now, was, sound.get(layer, k), is_reported, strict):
                 print(f"layer {layer}: guest cluster {k:#x} is not what it was", file=sys.stderr)
