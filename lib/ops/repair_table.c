@@ -166,6 +166,19 @@ static bool is_at_home(const struct lost *l, const uint8_t *bytes)
 	return mapped != 0;
 }
 
+/* The active layer's entries are COPIED where the refcount is 1; a snapshot's are not. */
+static bool is_active(const struct rep *r, const uint8_t *bytes)
+{
+	for (uint64_t i = 0; i < r->geom.l2_entries; i++) {
+		uint64_t entry = qd_get_be64(bytes + i * r->geom.l2_entry_size), host = qd_entry_host_off(entry);
+
+		if (!qd_l2_is_compressed(entry) && host && !(entry & QD_COPIED) &&
+		    rep_nowners(r, host >> r->geom.cluster_bits) == 1)
+			return false;
+	}
+	return true;
+}
+
 static int judge(const struct lost *l, uint64_t table, const uint8_t *bytes, enum fit *ret_fit,
 		 struct qd_err *err)
 {
@@ -177,7 +190,7 @@ static int judge(const struct lost *l, uint64_t table, const uint8_t *bytes, enu
 		return 0;
 	}
 	*ret_fit = nearly_names(l, table) ? SURE :
-		   !l->ambiguous && table > l->below && table < l->above ? LIKELY : UNFIT;
+		   !l->ambiguous && (l->layer || is_active(l->r, bytes)) && table > l->below && table < l->above ? LIKELY : UNFIT;
 	if (*ret_fit == SURE)
 		return 0;
 	rc = is_claimed(l, table, bytes, &is, err);
