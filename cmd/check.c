@@ -66,10 +66,12 @@ static int check(const struct options *o, struct check_args *args, struct qd_io 
 	struct qd_check_opts opts = {
 		.threads = o->threads, .memory = o->memory, .found = check_keep, .ctx = args
 	};
+	int rc;
 
 	if (args->verbose && !o->json)
 		opts.found = check_put_at_once;
-	return qd_check(io, &opts, progress, &args->result, err);
+	rc = qd_check(io, &opts, progress, &args->result, err);
+	return rc ? rc : qd_check_index(io, &opts, &args->result, &args->index, err);
 }
 
 /* The plan is complete: it is shown, and what it changes is saved, before anything is written. */
@@ -81,6 +83,27 @@ static int show_plan(void *ctx, const struct qd_repair_result *so_far, struct qd
 	args->save = NULL;
 	check_put_repairs(args, so_far);
 	return save ? qd_newfile_commit(save, err) : 0;
+}
+
+/* Once everything else is in order: an index that something is wrong with is given up. */
+static int repair_index(const struct options *o, struct check_args *args, struct qd_io *io, struct qd_err *err)
+{
+	struct qd_check_opts opts = {
+		.threads = o->threads, .memory = o->memory, .found = check_keep, .ctx = args
+	};
+	struct qd_check_result counts = args->result;
+	int rc;
+
+	if (args->what != QD_REPAIR_ALL)
+		return 0;
+	rc = qd_check_index(io, &opts, &counts, &args->index, err);
+	for (size_t t = QD_F_INDEX_STALE; rc == 0 && t <= QD_F_INDEX_JOURNAL; t++) {
+		args->repaired.before.count[t] = counts.count[t];
+		args->index_dropped |= counts.count[t] != 0;
+	}
+	if (rc || !args->index_dropped)
+		return rc;
+	return args->dry_run ? 0 : qd_check_index_drop(io, o->memory, err);
 }
 
 static int repair(const struct options *o, struct check_args *args, struct qd_io *io,
@@ -104,7 +127,7 @@ static int repair(const struct options *o, struct check_args *args, struct qd_io
 	args->result = args->dry_run ? args->repaired.before : args->repaired.after;
 	if (args->result.is_qcow2 && (args->dry_run || !args->repaired.changed))
 		check_put_repairs(args, &args->repaired);
-	return 0;
+	return repair_index(o, args, io, err);
 }
 
 static int open_and_run(const struct options *o, struct check_args *args, struct qd_err *err)

@@ -6,6 +6,7 @@
 #define QD_CMD_CHECK_H
 
 #include "cmd.h"
+#include "ops/check_index.h"
 #include "ops/repair.h"
 
 /* A finding worth showing; the texts are owned. */
@@ -26,6 +27,8 @@ struct check_args {
 	size_t limit;		/* findings kept of each kind */
 	struct kind kinds[QD_F_NTYPES];
 	struct qd_check_result result;
+	struct qd_index_check index;	/* of the image as it was */
+	bool index_dropped;		/* or it would be */
 	bool failed;		/* out of memory */
 	/* repair */
 	bool repair;

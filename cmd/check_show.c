@@ -256,6 +256,21 @@ static bool set_repair(json_t *root, const struct check_args *args)
 	       (!r->refused || output_set(root, "refused", json_string(r->refused)));
 }
 
+static bool set_index(json_t *root, const struct check_args *args)
+{
+	json_t *index;
+
+	if (!args->index.state)
+		return true;
+	index = json_object();
+	if (output_set(index, "state", json_string(args->index.state)) &&
+	    output_set_u64(index, "errors", args->index.errors) &&
+	    (!args->repair || output_set(index, "dropped", json_boolean(args->index_dropped))))
+		return output_set(root, "index", index);
+	json_decref(index);
+	return false;
+}
+
 json_t *check_json(const char *path, const struct check_args *args)
 {
 	const struct qd_check_result *r = &args->result;
@@ -271,7 +286,7 @@ json_t *check_json(const char *path, const struct check_args *args)
 		    set_count(root, "corruptions", r->corruptions) && set_count(root, "leaks", r->leaks) &&
 		    output_set(root, "dirty", json_boolean(r->dirty)) &&
 		    output_set(root, "corrupt", json_boolean(r->corrupt_bit)) &&
-		    output_set(root, "findings", findings_json(args)) &&
+		    set_index(root, args) && output_set(root, "findings", findings_json(args)) &&
 		    output_set(root, "finding-counts",
 			       counts_json(args->repair ? &args->repaired.before : r)) &&
 		    set_repair(root, args);
@@ -369,8 +384,20 @@ static void put_verdict(const struct qd_check_result *r)
 		printf("No errors.\n");
 }
 
+/* What a repair does about the index. */
+static void put_dropped(const struct check_args *args)
+{
+	if (!args->index_dropped)
+		return;
+	for (size_t t = QD_F_INDEX_STALE; t <= QD_F_INDEX_JOURNAL; t++)
+		if (args->repaired.before.count[t])
+			put_kind(args, &args->repaired.before, (enum qd_finding_type)t);
+	printf("The index %s: qdedup rehash makes a new one.\n", args->dry_run ? "would be dropped" : "is dropped");
+}
+
 void check_put(const struct options *o, const struct check_args *args)
 {
+	put_dropped(args);
 	if (!args->repair)
 		put_kinds(args, &args->result);
 	else if (args->repaired.changed)

@@ -181,6 +181,15 @@ static const struct qd_finding_kind kinds[QD_F_NTYPES] = {
 
 	[QD_F_UNPINNED] = { "unpinned", NOTE, false, "shared clusters that the pin does not hold",
 			    "%u0 references" },
+
+	[QD_F_PINNED_TWICE] = { "pinned-twice", NOTE, false, "clusters that the pin references more than once",
+				"%u0 references by the pin" },
+	[QD_F_INDEX_STALE] = { "index-stale", NOTE, true, "the index cannot be used", "%l0" },
+	[QD_F_INDEX_BLOCK] = { "index-block", NOTE, true, "blocks of the hash table are damaged",
+			       "block %u0: %l0" },
+	[QD_F_INDEX_RECORD] = { "index-record", NOTE, true,
+				"the hash table tells of clusters that nothing refers to", "%u0 records" },
+	[QD_F_INDEX_JOURNAL] = { "index-journal", NOTE, true, "the journal is damaged", "%l0" },
 };
 
 const struct qd_finding_kind *qd_finding_kind(enum qd_finding_type type)
@@ -350,6 +359,8 @@ const char *qd_finding_detail(const struct qd_finding *f, char *buf, size_t buf_
 			append(buf, buf_size, "0x%" PRIx64, v);
 		else if (s[1] == 'u')
 			append(buf, buf_size, "%" PRIu64, v);
+		else if (s[1] == 'l')
+			append(buf, buf_size, "%s", f->label ? f->label : "");
 		else if (s[1] == 't')
 			append_struct(v, f->value[s[2] - '0' + 1], buf, buf_size);
 		else

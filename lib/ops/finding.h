@@ -100,6 +100,12 @@ enum qd_finding_type {
 	QD_F_REFCOUNT_PAST_END,
 	/* the pin */
 	QD_F_UNPINNED,
+	/* the index */
+	QD_F_PINNED_TWICE,
+	QD_F_INDEX_STALE,
+	QD_F_INDEX_BLOCK,
+	QD_F_INDEX_RECORD,
+	QD_F_INDEX_JOURNAL,
 	QD_F_NTYPES,
 };
 
@@ -136,7 +142,7 @@ struct qd_finding {
 	struct qd_place place;	/* of the first item */
 	uint64_t nitems;	/* neighbours that say the same; each counts */
 	uint64_t value[QD_FINDING_NVALUES];
-	const char *label;	/* ID and name of the snapshot or bitmap concerned, or NULL; not kept */
+	const char *label;	/* ID and name of the snapshot or bitmap concerned, a reason, or NULL; not kept */
 };
 
 struct qd_finding_kind {
@@ -146,7 +152,7 @@ struct qd_finding_kind {
 	const char *summary;	/* one line about all findings of the kind */
 	/*
 	 * About one: %x0 is value[0] in hex, %u0 decimal, %s0 the name of a structure of that
-	 * kind, %t0 likewise with its number, which is value[1].
+	 * kind, %t0 likewise with its number, which is value[1]; %l0 the label.
 	 */
 	const char *detail;
 };

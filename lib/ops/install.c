@@ -26,7 +26,7 @@
 struct install {
 	struct qd_image *img;
 	const struct qd_container *old;
-	const struct qd_install *in;	/* NULL: drop */
+	const struct qd_install *in;
 	struct qd_install_result *result;
 	struct qd_change *change;
 	struct qd_pin *pin;
@@ -341,7 +341,7 @@ static int visit_slot(void *ctx, uint64_t entry, uint64_t bitmap, bool *remove, 
 
 	(void)bitmap;
 	if (is_in_new_run(x, entry) ||
-	    (!old && !(x->in && x->in->remove && !x->in->index_path && x->in->remove(x->in->ctx, entry)))) {
+	    (!old && !(x->in->remove && !x->in->index_path && x->in->remove(x->in->ctx, entry)))) {
 		x->kept++;
 		return 0;
 	}
@@ -356,7 +356,7 @@ static int visit_slot(void *ctx, uint64_t entry, uint64_t bitmap, bool *remove, 
 /* Is there a slot to clear at all? */
 static bool may_clear(const struct install *x)
 {
-	return qd_pin_exists(x->pin) && ((x->old && x->old->ext.container_off) || (x->in && x->in->remove));
+	return qd_pin_exists(x->pin) && ((x->old && x->old->ext.container_off) || x->in->remove);
 }
 
 static int clear_slots(struct install *x, struct qd_err *err)
@@ -430,7 +430,15 @@ int qd_install_container(struct qd_image *img, const struct qd_container *old, c
 int qd_install_drop(struct qd_image *img, const struct qd_container *old, struct qd_install_result *ret_result,
 		    struct qd_err *err)
 {
-	struct install x = { .img = img, .old = old, .result = ret_result };
+	return qd_install_drop_more(img, old, NULL, NULL, ret_result, err);
+}
+
+int qd_install_drop_more(struct qd_image *img, const struct qd_container *old,
+			 bool (*remove)(void *ctx, uint64_t entry), void *ctx,
+			 struct qd_install_result *ret_result, struct qd_err *err)
+{
+	struct qd_install in = { .remove = remove, .ctx = ctx };
+	struct install x = { .img = img, .old = old, .in = &in, .result = ret_result };
 	int rc;
 
 	*ret_result = (struct qd_install_result){ .flushes = 0 };

@@ -69,4 +69,9 @@ int qd_install_container(struct qd_image *img, const struct qd_container *old, c
 int qd_install_drop(struct qd_image *img, const struct qd_container *old, struct qd_install_result *ret_result,
 		    struct qd_err *err);
 
+/* The same, and slots of the pin are cleared for which remove(ctx, entry) says so. */
+int qd_install_drop_more(struct qd_image *img, const struct qd_container *old,
+			 bool (*remove)(void *ctx, uint64_t entry), void *ctx,
+			 struct qd_install_result *ret_result, struct qd_err *err);
+
 #endif

@@ -204,6 +204,12 @@ static int compare_entries(const void *pa, const void *pb)
 	return *a < *b ? -1 : *a > *b;
 }
 
+static void sort_strays(struct rehash *r)
+{
+	if (r->nstrays)
+		qsort(r->strays, (size_t)r->nstrays, sizeof(*r->strays), compare_entries);
+}
+
 static bool is_stray(void *ctx, uint64_t entry)
 {
 	const struct rehash *r = ctx;
@@ -260,8 +266,7 @@ static int gather(struct rehash *r, struct qd_err *err)
 		return rc;
 	if (r->behind)
 		r->result->changed += qd_known_count(r->behind) - r->matched;
-	if (r->nstrays)
-		qsort(r->strays, (size_t)r->nstrays, sizeof(*r->strays), compare_entries);
+	sort_strays(r);
 	return 0;
 }
 
@@ -330,6 +335,39 @@ static int rehash(struct rehash *r, struct qd_err *err)
 	return r->result->written && !r->opts->dry_run ? put_in_place(r, err) : foresee(r, err);
 }
 
+static bool want_nothing(void *ctx, const struct qd_surveyed *c, uint64_t number)
+{
+	(void)ctx;
+	(void)c;
+	(void)number;
+	return false;
+}
+
+static int gather_strays(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < n; i++)
+		if (!v[i].c.references && !v[i].c.places && v[i].c.pins)
+			rc = add_stray(ctx, v[i].c.entry, err);
+	return rc;
+}
+
+/* An extension that cannot be read does not say where its clusters are: those that only the pin references. */
+static int find_lost_container(struct rehash *r, struct qd_err *err)
+{
+	struct qd_survey_opts so = { .threads = 1, .memory = r->memory / 2 };
+	struct qd_survey_ops ops = { .want = want_nothing, .commit = gather_strays };
+	int rc;
+
+	if (r->old->state != QD_CONTAINER_STALE || r->old->ext.container_nbytes || !qd_image_find_pin(r->img))
+		return 0;
+	rc = qd_survey_walk(r->img, &so, &ops, r, NULL, err);
+	if (rc == 0)
+		sort_strays(r);
+	return rc;
+}
+
 static int drop(struct rehash *r, struct qd_err *err)
 {
 	struct qd_install_result res;
@@ -341,7 +379,9 @@ static int drop(struct rehash *r, struct qd_err *err)
 		r->result->changed = qd_table_nrecords(r->old->table);
 	if (!r->result->written || r->opts->dry_run)
 		return 0;
-	rc = qd_install_drop(r->img, r->old, &res, err);
+	rc = find_lost_container(r, err);
+	if (rc == 0)
+		rc = qd_install_drop_more(r->img, r->old, r->nstrays ? is_stray : NULL, r, &res, err);
 	if (rc == 0)
 		r->result->unpinned = res.unpinned;
 	return rc;
