@@ -18,10 +18,10 @@ qemu-img convert -O qcow2 -o compat=0.10 base.raw v2.qcow2
 refused v2.qcow2 'compat=0.10'
 qemu-img convert -O qcow2 -o data_file=data.raw base.raw ext.qcow2
 refused ext.qcow2 'external data file'
-qemu-img create -q -f qcow2 --object secret,id=s,data=x \
-	-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 luks.qcow2 1M
-refused luks.qcow2 LUKS
 qemu-img convert -O qcow2 base.raw plain.qcow2
+cp plain.qcow2 aes.qcow2
+poke aes.qcow2 32 4 1
+refused aes.qcow2 'encrypted \(AES\)'
 cp plain.qcow2 dirty.qcow2
 poke dirty.qcow2 72 8 1
 refused dirty.qcow2 'dirty bit' 'qdedup check --repair'
