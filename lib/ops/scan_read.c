@@ -316,7 +316,7 @@ static int new_jobs(const struct scan_reading *rd, unsigned n, struct scan_job *
 	return r;
 }
 
-/* As many as the memory allows, two for each thread at most. */
+/* As many as there is memory and work for, two for each thread at most. */
 static unsigned count_jobs(const struct scan_reading *rd)
 {
 	const struct scan *s = rd->s;
@@ -324,7 +324,9 @@ static unsigned count_jobs(const struct scan_reading *rd)
 	uint64_t each = rd->piece + clusters * s->record_nbytes + qd_scan_cells_memory(s, rd->stretch) +
 			(rd->stored ? rd->stretch / s->unit * sizeof(struct scan_known) : 0);
 
-	return (unsigned)qd_max_u64(1, qd_min_u64(s->threads * 2ull, s->memory / 4 / each));
+	uint64_t most = qd_min_u64(s->threads * 2ull, qd_div_up(rd->v->size, rd->stretch));
+
+	return (unsigned)qd_max_u64(1, qd_min_u64(most, s->memory / 4 / each));
 }
 
 static int read_all(struct scan_reading *rd, struct qd_err *err)
@@ -339,7 +341,8 @@ static int read_all(struct scan_reading *rd, struct qd_err *err)
 
 	if (r)
 		return r;
-	r = qd_pipeline_run(&ops, rd, jobs, sizeof(*jobs), njobs, rd->s->threads, err);
+	r = qd_pipeline_run(&ops, rd, jobs, sizeof(*jobs), njobs,
+			    (unsigned)qd_min_u64(rd->s->threads, njobs), err);
 	for (unsigned k = 0; k < rd->s->nsizes; k++) {
 		v->inherited_nbytes[k] += rd->passed_inherited[k];
 		v->zero_nbytes[k] = v->size - v->data_nbytes[k] - v->inherited_nbytes[k];

@@ -14,6 +14,9 @@ struct maker {
 	const struct scan_tally *t;
 	struct qd_scan_report *rep;
 	unsigned *order;		/* images of the report -> of the scan */
+	unsigned *place;		/* images of the scan -> of the report */
+	unsigned *views;		/* by image: those of image i are views[first[i]] ... views[first[i + 1] - 1] */
+	unsigned *first;
 };
 
 double qd_scan_ratio(const struct qd_scan_size *s)
@@ -38,8 +41,9 @@ static int order_images(struct maker *m, struct qd_err *err)
 	unsigned n = 0;
 
 	m->order = calloc(s->nimages + 1ul, sizeof(*m->order));
+	m->place = calloc(s->nimages + 1ul, sizeof(*m->place));
 	m->rep->images = calloc(s->nimages + 1ul, sizeof(*m->rep->images));
-	if (!m->order || !m->rep->images)
+	if (!m->order || !m->place || !m->rep->images)
 		return qd_err_nomem(err, "the report");
 	for (unsigned i = 0; i < s->nimages; i++)
 		if (!s->images[i].bad)
@@ -47,6 +51,26 @@ static int order_images(struct maker *m, struct qd_err *err)
 	m->rep->nimages = n;
 	m->rep->nunreadable = s->nimages - n;
 	qsort_r(m->order, n, sizeof(*m->order), compare_images, s->images);
+	for (unsigned i = 0; i < n; i++)
+		m->place[m->order[i]] = i;
+	return 0;
+}
+
+static int order_views(struct maker *m, struct qd_err *err)
+{
+	struct scan *s = m->s;
+
+	m->views = calloc(s->nviews + 1ul, sizeof(*m->views));
+	m->first = calloc(s->nimages + 2ul, sizeof(*m->first));
+	if (!m->views || !m->first)
+		return qd_err_nomem(err, "the report");
+	/* first[i + 1] is where the next view of image i goes; when all are there it is its end. */
+	for (unsigned i = 0; i < s->nviews; i++)
+		m->first[s->views[i].image + 2]++;
+	for (unsigned i = 2; i < s->nimages + 2; i++)
+		m->first[i] += m->first[i - 1];
+	for (unsigned i = 0; i < s->nviews; i++)
+		m->views[m->first[s->views[i].image + 1]++] = i;
 	return 0;
 }
 
@@ -69,9 +93,8 @@ static int check_merged(const struct maker *m, unsigned from, struct qd_scan_ima
 	for (unsigned k = 0; k < s->nsizes; k++) {
 		uint64_t expected = 0, counted = im->count[k].clusters;
 
-		for (unsigned i = 0; i < s->nviews; i++)
-			if (s->views[i].image == from)
-				expected += qd_div_up(s->views[i].size, s->sizes[k]);
+		for (unsigned i = m->first[from]; i < m->first[from + 1]; i++)
+			expected += qd_div_up(s->views[m->views[i]].size, s->sizes[k]);
 		expected -= qd_min_u64(expected, im->count[k].zero + im->count[k].inherited);
 		if (counted > expected)
 			return qd_err_file(err,
@@ -151,11 +174,10 @@ static int make_image(struct maker *m, unsigned at, struct qd_err *err)
 	im->reused_nbytes = src->reused_nbytes;
 	m->rep->read_nbytes += src->read_nbytes;
 	r = set_strip(m, from, im, err);
-	for (unsigned i = 0; i < s->nviews; i++)
-		if (s->views[i].image == from) {
-			add_view(s, &s->views[i], im);
-			add_strip_sizes(s, &s->views[i], im);
-		}
+	for (unsigned i = m->first[from]; i < m->first[from + 1]; i++) {
+		add_view(s, &s->views[m->views[i]], im);
+		add_strip_sizes(s, &s->views[m->views[i]], im);
+	}
 	for (unsigned k = 0; k < s->nsizes; k++) {
 		const struct scan_count *c = qd_scan_tally_image(m->t, k, from);
 
@@ -221,14 +243,6 @@ static int set_matrix(const struct maker *m, const struct scan_size_count *c, st
 	return 0;
 }
 
-static const char *name_in_report(const struct maker *m, unsigned image)
-{
-	for (unsigned i = 0; i < m->rep->nimages; i++)
-		if (m->order[i] == image)
-			return m->rep->images[i].name;
-	return NULL;
-}
-
 static int keep_text(struct qd_scan_report *rep, char *text, struct qd_err *err)
 {
 	char **grown = realloc(rep->texts, (rep->ntexts + 1) * sizeof(*grown));
@@ -258,7 +272,7 @@ static int set_top(struct maker *m, const struct scan_size_count *c, struct qd_s
 
 		top->references = b->references;
 		top->offset = b->offset;
-		top->name = name_in_report(m, v->image);
+		top->name = m->rep->images[m->place[v->image]].name;
 		if (v->snapshot) {
 			int r = keep_text(m->rep, strdup(v->snapshot), err);
 
@@ -325,11 +339,17 @@ int qd_scan_make_report(struct scan *s, const struct scan_tally *t, struct qd_sc
 	struct maker m = { .s = s, .t = t, .rep = &rep };
 	int r = order_images(&m, err);
 
+	if (!r)
+		r = order_views(&m, err);
+
 	for (unsigned i = 0; !r && i < rep.nimages; i++)
 		r = make_image(&m, i, err);
 	for (unsigned k = 0; !r && k < s->nsizes; k++)
 		r = make_size(&m, k, err);
 	free(m.order);
+	free(m.place);
+	free(m.views);
+	free(m.first);
 	rep.sample_n = rep.sample_n ? rep.sample_n : 1;
 	if (r)
 		qd_scan_report_free(&rep);
