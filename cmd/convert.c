@@ -165,6 +165,34 @@ static uint64_t saved_bytes(const struct qd_convert_result *r)
 	return (r->guest_clusters - r->data_clusters) * r->cluster_size;
 }
 
+static bool set_autosize(json_t *root, const struct qd_autosize *a)
+{
+	json_t *list = a->nsizes ? json_array() : NULL;
+
+	for (unsigned i = 0; list && i < a->nsizes; i++) {
+		json_t *row = json_object();
+
+		if (!row || !output_set_u64(row, "cluster-size", a->cluster_size[i]) ||
+		    !output_set_u64(row, "total-bytes", a->nbytes[i])) {
+			json_decref(row);
+			json_decref(list);
+			return false;
+		}
+		json_array_append_new(list, row);
+	}
+	return !a->nsizes || (list && output_set(root, "cluster-sizes", list));
+}
+
+static bool set_hint(json_t *root, const struct qd_convert_result *r)
+{
+	json_t *hint = r->hint_cluster_size ? json_object() : NULL;
+
+	if (!r->hint_cluster_size)
+		return true;
+	return hint && output_set(root, "hint", hint) && output_set_u64(hint, "cluster-size", r->hint_cluster_size) &&
+	       output_set_u64(hint, "saved-bytes", r->hint_nbytes);
+}
+
 static int print_json(const struct qd_convert_result *r)
 {
 	json_t *root = json_object();
@@ -176,7 +204,7 @@ static int print_json(const struct qd_convert_result *r)
 	    output_set_u64(root, "data-clusters", r->data_clusters) &&
 	    output_set_u64(root, "shared-clusters", r->shared_clusters) &&
 	    output_set_u64(root, "saved-bytes", saved_bytes(r)) &&
-	    output_set_u64(root, "file-size", r->file_size))
+	    output_set_u64(root, "file-size", r->file_size) && set_autosize(root, &r->autosize) && set_hint(root, r))
 		return output_json(root);
 	json_decref(root);
 	return output_json(NULL);
@@ -202,6 +230,24 @@ static void print_human(const struct qd_convert_opts *c, const struct qd_convert
 	printf("%" PRIu64 " clusters of %s hold data, %" PRIu64 " are stored, %" PRIu64
 	       " of them shared: %s (%.1f %%) saved by deduplication\n",
 	       r->guest_clusters, cluster_size, r->data_clusters, r->shared_clusters, saved, percent);
+}
+
+/* Which cluster size was taken and why, or which one would have been better. */
+static void print_sizes(const struct qd_convert_result *r)
+{
+	const struct qd_autosize *a = &r->autosize;
+	char size[QD_SIZE_TEXT], nbytes[QD_SIZE_TEXT];
+
+	for (unsigned i = 0; i < a->nsizes; i++)
+		printf("%s%s: %s%s", i ? "; " : "cluster_size=auto: data and tables would take ",
+		       qd_size_format(a->cluster_size[i], size, sizeof(size)),
+		       qd_size_format(a->nbytes[i], nbytes, sizeof(nbytes)), i == a->best ? " (the least: taken)" : "");
+	if (a->nsizes)
+		putchar('\n');
+	if (r->hint_cluster_size)
+		printf("hint: clusters of %s (-o cluster_size=%" PRIu64 "K, or auto) would save about %s more\n",
+		       qd_size_format(r->hint_cluster_size, size, sizeof(size)), r->hint_cluster_size / 1024,
+		       qd_size_format(r->hint_nbytes, nbytes, sizeof(nbytes)));
 }
 
 static int convert(struct qd_convert_opts *c, const struct options *o)
@@ -237,6 +283,8 @@ static int convert(struct qd_convert_opts *c, const struct options *o)
 		return print_json(&result);
 	if (!o->quiet && strcmp(c->target, "-") != 0)
 		print_human(c, &result);
+	if (!o->quiet && strcmp(c->target, "-") != 0)
+		print_sizes(&result);
 	return 0;
 }
 

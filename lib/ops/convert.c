@@ -18,6 +18,7 @@
 #include "base/host.h"
 #include "base/newfile.h"
 #include "dedup/digest.h"
+#include "format/table.h"
 #include "format/header.h"
 #include "image/bitmaps.h"
 #include "image/build.h"
@@ -82,6 +83,16 @@ static int check_dedup(const struct qd_convert_opts *o, struct qd_err *err)
 	return 0;
 }
 
+static int refuse_auto(const struct qd_convert_opts *o, struct qd_err *err)
+{
+	const char *why = !o->layout.cluster_size_auto ? NULL :
+			  !strcmp(o->source, "-") ? "reads the source twice, and a pipe can be read only once" :
+			  o->no_dedup ? "weighs what deduplication saves, which --no-dedup forbids" :
+			  o->layout.backing_file ? "does not know what the backing file (-B) saves: give a number" : NULL;
+
+	return why ? qd_err_set(err, QD_E_INVALID, "-o: cluster_size=auto %s", why) : 0;
+}
+
 static int check_qcow2(const struct qd_convert_opts *o, struct qd_err *err)
 {
 	const struct qd_layout *l = &o->layout;
@@ -93,6 +104,9 @@ static int check_qcow2(const struct qd_convert_opts *o, struct qd_err *err)
 		return qd_err_set(err, QD_E_INVALID, "standard output takes one pass, which a qcow2 target does not: use -O raw");
 	if (o->no_create && !qd_layout_is_default(l))
 		return qd_err_set(err, QD_E_INVALID, "-n: the existing target decides what -o and -B would say");
+	r = refuse_auto(o, err);
+	if (r)
+		return r;
 	if (o->bitmaps && o->snapshot)
 		return qd_err_set(err, QD_E_INVALID, "--bitmaps: they belong to the active layer, and -l converts a snapshot");
 	if (o->compress && l->data_file)
@@ -115,6 +129,34 @@ static int check_opts(const struct qd_convert_opts *o, struct qd_err *err)
 	if (o->compress_level && !o->compress)
 		return qd_err_set(err, QD_E_INVALID, "--compress-level needs -c");
 	return is_raw(o) ? check_raw(o, err) : check_qcow2(o, err);
+}
+
+/* --- cluster_size=auto --- */
+
+static int choose_cluster_size(struct qd_convert *c, struct qd_layout *l, struct qd_err *err)
+{
+	const struct qd_convert_opts *o = c->opts;
+	const struct qd_digest *digest = qd_digest_find(o->hash ? o->hash : QD_DIGEST_DEFAULT);
+	bool table = !o->no_index && l->version >= 3 && (!o->no_pin || o->index_path);
+	struct qd_autosize_opts opts = {
+		.smallest = l->extended_l2 ? 16384 : 0, .threads = c->nthreads, .memory = c->memory, .tmpdir = o->tmpdir,
+		.record_nbytes = table ? qd_record_nbytes(digest->nbytes) : 0,
+	};
+	int r;
+
+	if (!l->cluster_size_auto)
+		return 0;
+	r = qd_autosize(c->src->disk, &opts, c->progress, &c->result.autosize, err);
+	if (r)
+		return qd_err_file(err, r, o->source);
+	l->cluster_size = c->result.autosize.cluster_size[c->result.autosize.best];
+	l->cluster_size_auto = false;
+	if (c->progress) {	/* from the start again */
+		pthread_mutex_lock(&c->progress->lock);
+		c->progress->current = 0;
+		pthread_mutex_unlock(&c->progress->lock);
+	}
+	return 0;
 }
 
 /* --- the backing file of the target --- */
@@ -455,9 +497,11 @@ int qd_convert(const struct qd_convert_opts *opts, struct qd_progress *progress,
 	r = qd_layout_copy(&opts->layout, &layout, err);
 	if (r)
 		return r;
+	r = qd_source_open(opts, c.memory, &src, err);
+	if (!r)
+		r = choose_cluster_size(&c, &layout, err);
 	if (!layout.cluster_size)
 		layout.cluster_size = 65536;
-	r = qd_source_open(opts, c.memory, &src, err);
 	if (!r) {
 		c.result.target_format = is_raw(opts) ? "raw" : "qcow2";
 		count_bitmaps(&c);

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/io_file.h"
 #include "base/progress.h"
+#include "ops/autosize.h"
 #include "ops/layout.h"
 
 struct qd_convert_opts {
@@ -52,6 +53,9 @@ struct qd_convert_result {
 	uint64_t file_size;		/* bytes of the target file */
 	uint64_t index_entries;		/* hashes stored */
 	uint64_t index_nbytes;		/* that they take; 0: no hash table */
+	struct qd_autosize autosize;	/* cluster_size=auto: what was weighed; nsizes 0: it was not asked for */
+	uint64_t hint_cluster_size;	/* would have made a smaller image; 0: none, or not known */
+	uint64_t hint_nbytes;		/* smaller by about so many */
 	uint32_t bitmaps_left;		/* persistent bitmaps of the source not copied */
 	uint32_t bitmaps_stale;		/* ... because somebody wrote the image without keeping them */
 };

@@ -148,6 +148,7 @@ int qd_cv_commit(void *ctx, void *job, struct qd_err *err)
 	j->in_flight = true;
 	for (unsigned i = 0; !r && i < j->nclusters; i++)
 		r = commit_cluster(w, j, &j->clusters[i], err);
+	qd_hint_take(&w->hint, &j->sample);
 	pthread_mutex_unlock(&w->lock);
 	return r;
 }

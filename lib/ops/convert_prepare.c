@@ -176,6 +176,17 @@ static int hash_unknown(const struct qd_cv_writer *w, struct qd_cv_job *j, struc
 	return r;
 }
 
+/* What is known to be there already has no new pieces. */
+static int look_at_pieces(const struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; !r && i < j->nclusters; i++)
+		if (j->clusters[i].kind == QD_CV_DATA && !j->clusters[i].verified)
+			r = qd_hint_look(&w->hint, j->clusters[i].data, &j->sample, err);
+	return r;
+}
+
 int qd_cv_prepare(void *ctx, void *job, struct qd_err *err)
 {
 	struct qd_cv_writer *w = ctx;
@@ -195,6 +206,8 @@ int qd_cv_prepare(void *ctx, void *job, struct qd_err *err)
 	}
 	if (!r && w->table)
 		r = hash_unknown(w, j, err);
+	if (!r && w->hint.nsizes)
+		r = look_at_pieces(w, j, err);
 	if (!r && w->c->opts->compress)
 		r = pack_unknown(w, j, err);
 	return r;

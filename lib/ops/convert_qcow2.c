@@ -118,6 +118,7 @@ static void free_job(struct qd_cv_job *j)
 	free(j->stream);
 	qd_codec_free(j->codec);
 	qd_digester_free(j->digester);
+	qd_hint_sample_free(&j->sample);
 }
 
 static int init_build(struct qd_cv_writer *w, struct qd_err *err)
@@ -154,6 +155,8 @@ static int init_dedup(struct qd_cv_writer *w, struct qd_err *err)
 	r = qd_index_new(w->c->memory / 8 * 3, o->tmpdir, &w->index, err);
 	if (!r && o->trust_hash)
 		r = qd_records_new(w->digest->nbytes, w->c->memory / 8, o->tmpdir, &w->digests, err);
+	if (!r && !o->compress && !o->no_create && !w->c->result.autosize.nsizes)
+		r = qd_hint_init(&w->hint, w->geom->cluster_size, w->c->src->virtual_size, err);
 	return r ? r : qd_cv_index_open(w, err);
 }
 
@@ -175,6 +178,16 @@ static int run(struct qd_cv_writer *w, struct qd_err *err)
 	if (!r)
 		r = qd_pipeline_run(&ops, w, w->jobs, sizeof(*w->jobs), plan.njobs, plan.nthreads, err);
 	return r;
+}
+
+static void answer_hint(const struct qd_cv_writer *w, const struct qd_build_stats *stats)
+{
+	struct qd_hint_image image = {
+		.references = stats->references, .distinct = stats->data_clusters,
+		.record_nbytes = w->table ? qd_record_nbytes(w->digest->nbytes) : 0,
+	};
+
+	w->c->result.hint_cluster_size = qd_hint_answer(&w->hint, &image, &w->c->result.hint_nbytes);
 }
 
 static int complete(struct qd_cv_writer *w, struct qd_err *err)
@@ -200,6 +213,7 @@ static int complete(struct qd_cv_writer *w, struct qd_err *err)
 	c->result.data_clusters = stats.data_clusters;
 	c->result.shared_clusters = stats.shared_clusters;
 	c->result.file_size = stats.file_size;
+	answer_hint(w, &stats);
 	return c->data_io ? qd_io_truncate(c->data_io, size, err) : 0;
 }
 
@@ -222,6 +236,7 @@ int qd_convert_to_qcow2(struct qd_convert *c, struct qd_err *err)
 	qd_index_free(w.index);
 	qd_records_free(w.digests);
 	qd_table_maker_free(w.table);
+	qd_hint_free(&w.hint);
 	qd_build_free(w.build);
 	pthread_mutex_destroy(&w.lock);
 	return r;

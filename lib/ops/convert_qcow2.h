@@ -25,6 +25,7 @@
  *	convert_commit.c    commit
  *	convert_owner.c     comparing with clusters that are stored already (C2, C3)
  *	convert_index.c     the hash table that goes with the image
+ *	convert_hint.c      whether another cluster size would have been better
  */
 #ifndef QD_OPS_CONVERT_QCOW2_H
 #define QD_OPS_CONVERT_QCOW2_H
@@ -36,6 +37,7 @@
 #include "dedup/table.h"
 #include "image/build.h"
 #include "image/codec.h"
+#include "ops/convert_hint.h"
 #include "ops/convert_int.h"
 
 #define QD_CV_NO_OWNER UINT64_MAX
@@ -75,6 +77,7 @@ struct qd_cv_job {
 	uint8_t *stream;		/* one compressed cluster as its descriptor spans it */
 	struct qd_codec *codec;
 	struct qd_digester *digester;
+	struct qd_hint_sample sample;
 };
 
 struct qd_cv_writer {
@@ -84,6 +87,7 @@ struct qd_cv_writer {
 	struct qd_records *digests;	/* by owner, with --trust-hash */
 	const struct qd_digest *digest;
 	struct qd_table_maker *table;	/* NULL: no hash table is stored */
+	struct qd_hint hint;		/* its nsizes is 0: nobody wants one */
 	const struct qd_geom *geom;
 	bool zero_entries;		/* zeros must be said: there is a backing file */
 	bool zero_as_data;		/* but the version cannot say it */

@@ -177,7 +177,7 @@ static int set_size(struct qd_layout *l, const char *value, struct qd_err *err)
 
 /* One order for both tables: help[i] describes what setters[i] takes. */
 static const struct qd_layout_help help[] = {
-	{ "cluster_size", "512 to 2M, a power of two (default 64K)" },
+	{ "cluster_size", "512 to 2M, a power of two (default 64K), or auto (convert)" },
 	{ "compat", "1.1 (default), or 0.10 for software older than 2012" },
 	{ "refcount_bits", "1, 2, 4, 8, 16 (default), 32 or 64: bounds how often a cluster can be shared" },
 	{ "lazy_refcounts", "on or off (default): QEMU postpones refcount updates; needs compat=1.1" },
@@ -372,9 +372,6 @@ int qd_layout_validate(const struct qd_layout *l, struct qd_err *err)
 		rc = validate_files(l, err);
 	if (rc)
 		return rc;
-	if (l->cluster_size_auto)
-		return qd_err_set(err, QD_E_UNSUPPORTED,
-				  "cluster_size=auto is not available in this version");
 	if (l->extended_l2 && l->cluster_size != 0 &&
 	    l->cluster_size < MIN_EXTL2_CLUSTER_SIZE)
 		return qd_err_set(err, QD_E_INVALID,

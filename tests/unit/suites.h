@@ -45,6 +45,7 @@
 	X(recorder) \
 	X(records) \
 	X(refcount) \
+	X(sampler) \
 	X(scan_record) \
 	X(size) \
 	X(snapshot) \

@@ -233,7 +233,6 @@ static void contradictions_are_found_in_any_order(void)
 		{ "compat=0.10,extended_l2=on", "extended_l2" },
 		{ "compat=0.10,compression_type=zstd", "compression_type" },
 		{ "compat=0.10,data_file=d", "data_file" },
-		{ "cluster_size=auto", "not available in this version" },
 		{ "cluster_size=auto,cluster_size=4K", NULL },
 		{ "extended_l2=on", NULL },
 		{ "extended_l2=on,cluster_size=16K", NULL },
