@@ -187,7 +187,7 @@ static const char *state_name(const struct qd_ops_journal_result *r)
 		return "damaged";
 	if (r->state.health == QD_JOURNAL_SOUND)
 		return "clean";
-	return r->others_wrote ? "obsolete" : "pending";
+	return r->obsolete ? "obsolete" : "pending";
 }
 
 static json_t *result_json(const struct journal *j, const char *verb, const struct qd_ops_journal_result *r)
@@ -232,9 +232,9 @@ static void put_state(const struct journal *j, const struct qd_ops_journal_resul
 	else if (s->health == QD_JOURNAL_SOUND)
 		printf("sound: %" PRIu64 " entries, %" PRIu64 " of them live, in %" PRIu32 " of %" PRIu32 " clusters\n",
 		       s->entries, s->live, s->log_clusters, s->log_size);
-	else if (r->others_wrote)
-		printf("sound; its %" PRIu64 " pending writes are of no use since somebody else wrote\n",
-		       s->pending_writes);
+	else if (r->obsolete)
+		printf("sound; its %" PRIu64 " pending writes are of no use since %s\n", s->pending_writes,
+		       r->others_wrote ? "somebody else wrote" : "the image was repaired");
 	else
 		printf("%" PRIu64 " writes are pending, %" PRIu64 " of them not in the file yet: qdedup journal "
 		       "replay\n", s->pending_writes, r->writes);
@@ -245,7 +245,7 @@ static void put_replayed(const struct journal *j, const struct qd_ops_journal_re
 	bool dry = j->opts.dry_run;
 
 	put_head(j);
-	if (!r->state.pending_writes)
+	if (!r->state.pending_writes || r->obsolete)
 		printf("nothing is pending");
 	else
 		printf("%" PRIu64 " of %" PRIu64 " pending writes %s", r->writes, r->state.pending_writes,
@@ -329,7 +329,7 @@ static int do_verify(struct journal *j, const struct options *o)
 		return status_of_error(&err);
 	if (r.state.health == QD_JOURNAL_DAMAGED)
 		status = STATUS_DAMAGED;
-	else if (r.state.health == QD_JOURNAL_PENDING && !r.others_wrote)
+	else if (r.state.health == QD_JOURNAL_PENDING && !r.obsolete)
 		status = STATUS_PENDING;
 	if (!o->json && !o->quiet)
 		put_state(j, &r);

@@ -69,6 +69,9 @@ int qd_table_get(struct qd_table *t, uint64_t n, struct qd_record *ret_record, s
 /* The record of an entry (COPIED and the zero flag clear).  1: found, 0: there is none. */
 int qd_table_find(struct qd_table *t, uint64_t entry, struct qd_record *ret_record, struct qd_err *err);
 
+/* Number of the first record whose host offset is not below that; the number of records when there is none. */
+int qd_table_lower(struct qd_table *t, uint64_t host_off, uint64_t *ret_n, struct qd_err *err);
+
 /* Calls fn for each record in order, reading sequentially; fn's value other than 0 ends it. */
 int qd_table_walk(struct qd_table *t, int (*fn)(void *ctx, uint64_t n, const struct qd_record *record,
 						struct qd_err *err), void *ctx, struct qd_err *err);

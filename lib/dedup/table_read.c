@@ -324,6 +324,47 @@ int qd_table_find(struct qd_table *t, uint64_t entry, struct qd_record *ret_reco
 	}
 }
 
+/* The last block that begins below host_off; the first when none does. */
+static uint32_t block_below(const struct qd_table *t, uint64_t host_off)
+{
+	uint32_t lo = 0, hi = t->nblocks;
+
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+
+		if (row_of(t, mid).first_host_off < host_off)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo ? lo - 1 : 0;
+}
+
+int qd_table_lower(struct qd_table *t, uint64_t host_off, uint64_t *ret_n, struct qd_err *err)
+{
+	uint32_t number = block_below(t, host_off), lo = 0, hi;
+	const uint8_t *block;
+	int r;
+
+	if (!t->nblocks) {
+		*ret_n = 0;
+		return 0;
+	}
+	r = load_block(t, number, &block, err);
+	if (r)
+		return r;
+	for (hi = row_of(t, number).nrecords; lo < hi;) {
+		uint32_t mid = lo + (hi - lo) / 2;
+
+		if (key_in(t, block, mid).host_off < host_off)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	*ret_n = (uint64_t)number * t->full + lo;
+	return 0;
+}
+
 /* --- all of it --- */
 
 struct pass {

@@ -16,6 +16,7 @@
 #define QUEUE_BYTES (16u << 20)
 #define GUARD_BYTES (64u << 20)
 #define MAX_PENDING 65536u	/* released clusters that wait for a commit */
+#define MAX_PENDING_BYTES (64u << 20)
 
 static int refuse(const struct qd_image *img, struct qd_err *err)
 {
@@ -136,6 +137,7 @@ static int open_space(struct qd_writer *w, struct qd_err *err)
 
 static void free_writer(struct qd_writer *w)
 {
+	qd_pin_free(w->pin);
 	qd_alloc_free(w->alloc);
 	qd_extents_free(&w->guard);
 	qd_cache_free(w->cache);
@@ -146,6 +148,8 @@ static void free_writer(struct qd_writer *w)
 	free(w->table);
 	free(w->packed);
 	free(w->plain);
+	free(w->zeros);
+	free(w->cleared);
 	free(w->l1);
 	free(w);
 }
@@ -186,6 +190,35 @@ uint64_t qd_writer_size(const struct qd_writer *w)
 	return w->size;
 }
 
+int qd_writer_set_hook(struct qd_writer *w, const struct qd_write_hook *hook, struct qd_err *err)
+{
+	struct qd_pin_image pi = { .img = w->img, .queue = w->queue, .cache = w->cache, .alloc = w->alloc };
+	int rc;
+
+	if (w->img->header.version < 3 || w->geom->extended_l2)
+		return qd_err_set(err, QD_E_UNSUPPORTED, "writing with deduplication: not for images of version 2 or "
+				  "with extended L2 entries");
+	w->zeros = calloc(1, (size_t)w->geom->cluster_size);
+	if (!w->zeros)
+		return qd_err_nomem(err, "a writer");
+	rc = qd_pin_open(&pi, &w->pin, err);
+	if (rc == 0)
+		rc = qd_pin_possible(w->pin, err);
+	if (rc == 0)
+		w->hook = hook;
+	return rc;
+}
+
+bool qd_writer_has_hook(const struct qd_writer *w)
+{
+	return w->hook != NULL;
+}
+
+int qd_writer_refcount(struct qd_writer *w, uint64_t cluster, uint64_t *ret_count, struct qd_err *err)
+{
+	return qd_alloc_count(w->alloc, cluster, ret_count, err);
+}
+
 /* ---- the header ---- */
 
 static int queue_feature_bits(struct qd_writer *w, uint64_t off, uint64_t bits, struct qd_err *err)
@@ -199,13 +232,16 @@ static int queue_feature_bits(struct qd_writer *w, uint64_t off, uint64_t bits, 
 int writer_begin(struct qd_writer *w, bool refcounts, struct qd_err *err)
 {
 	const struct qd_header *h = &w->img->header;
-	bool set_dirty = refcounts && w->lazy && !w->dirty;
+	bool set_dirty = refcounts && (w->lazy || w->hook) && !w->dirty;
+	uint64_t keep = w->hook ? QD_AUTOCLEAR_INDEX : 0;
 	int rc = 0;
 
 	if (w->begun && !set_dirty)
 		return 0;
-	if (!w->begun && h->autoclear)
-		rc = queue_feature_bits(w, QD_HEADER_OFF_AUTOCLEAR, 0, err);
+	if (!w->begun && w->hook)
+		rc = w->hook->begin(w->hook->ctx, err);
+	if (rc == 0 && !w->begun && (h->autoclear & ~keep))
+		rc = queue_feature_bits(w, QD_HEADER_OFF_AUTOCLEAR, h->autoclear & keep, err);
 	if (rc == 0 && set_dirty)
 		rc = queue_feature_bits(w, QD_HEADER_OFF_INCOMPATIBLE, h->incompatible | QD_INCOMPAT_DIRTY,
 					err);
@@ -220,8 +256,8 @@ int writer_begin(struct qd_writer *w, bool refcounts, struct qd_err *err)
 
 /* ---- commits ---- */
 
-/* W1.  Refcounts are left out on request. */
-static int commit(struct qd_writer *w, bool refcounts, struct qd_err *err)
+/* W1, up to the queue.  Refcounts are left out on request. */
+static int queue_all(struct qd_writer *w, bool refcounts, struct qd_err *err)
 {
 	int rc = 0;
 
@@ -230,21 +266,95 @@ static int commit(struct qd_writer *w, bool refcounts, struct qd_err *err)
 	if (rc == 0)
 		rc = qd_queue_barrier(w->queue, err);
 	if (rc == 0)
+		rc = writer_queue_cleared(w, err);
+	if (rc == 0)
 		rc = qd_cache_write(w->cache, QD_CACHE_L2, err);
 	if (rc == 0)
 		rc = qd_queue_barrier(w->queue, err);
-	if (rc == 0)
-		rc = writer_queue_l1(w, err);
+	if (rc == 0 && w->pin)
+		rc = qd_pin_write(w->pin, err);
+	return rc ? rc : writer_queue_l1(w, err);
+}
+
+/* W4: the data, then the log of what is queued.  *ret_logged false: there is no room for it. */
+static int log_redo(struct qd_writer *w, bool *ret_logged, struct qd_err *err)
+{
+	struct qd_err why = { .code = 0 };
+	int rc = w->wrote_data ? qd_io_flush(w->io, err) : 0;
+
+	*ret_logged = false;
+	if (rc)
+		return rc;
+	w->wrote_data = false;
+	rc = w->hook->redo(w->hook->ctx, w->queue, &why);
+	if (rc && rc != QD_E_INVALID) {
+		qd_err_copy(err, &why);
+		return rc;
+	}
+	*ret_logged = rc == 0;
+	return 0;
+}
+
+static int tell_freed(void *ctx, uint64_t cluster, struct qd_err *err)
+{
+	const struct qd_write_hook *hook = ctx;
+
+	return hook->freed(hook->ctx, cluster, err);
+}
+
+/* The index cannot keep up: it is one that somebody else wrote past, from here on. */
+static int give_up_hook(struct qd_writer *w, struct qd_err *err)
+{
+	int rc = queue_feature_bits(w, QD_HEADER_OFF_AUTOCLEAR, 0, err);
+
+	w->hook = NULL;
+	return rc ? rc : qd_queue_flush(w->queue, err);
+}
+
+/* W4: everything is linked; what is free now is noted before it can be used. */
+static int note_linked(struct qd_writer *w, struct qd_err *err)
+{
+	struct qd_err why = { .code = 0 };
+	int rc = qd_alloc_each_freed(w->alloc, tell_freed, (void *)(uintptr_t)w->hook, err);
+
+	if (rc)
+		return rc;
+	rc = w->hook->linked(w->hook->ctx, &why);
+	if (rc == QD_E_INVALID)
+		return give_up_hook(w, err);
+	if (rc)
+		qd_err_copy(err, &why);
+	return rc;
+}
+
+/* W1. */
+static int commit(struct qd_writer *w, bool refcounts, struct qd_err *err)
+{
+	bool logged;
+	int rc = queue_all(w, refcounts, err);
+
+	if (rc == 0 && w->hook && w->begun)
+		rc = log_redo(w, &logged, err);
 	if (rc == 0)
 		rc = qd_queue_flush(w->queue, err);
+	if (rc == 0 && w->hook && w->begun)
+		rc = note_linked(w, err);
 	return rc ? rc : qd_alloc_settle(w->alloc, err);
+}
+
+/* Nothing is written in place with a hook: what waits takes space. */
+static bool much_is_waiting(const struct qd_writer *w)
+{
+	uint64_t n = qd_alloc_pending(w->alloc);
+
+	return n >= MAX_PENDING || (w->hook && n << w->geom->cluster_bits >= MAX_PENDING_BYTES);
 }
 
 int writer_relieve(struct qd_writer *w, struct qd_err *err)
 {
 	if (qd_cache_is_full(w->cache))
 		return commit(w, true, err);	/* counts that come early do no harm */
-	return qd_alloc_pending(w->alloc) < MAX_PENDING ? 0 : commit(w, !w->lazy, err);
+	return much_is_waiting(w) ? commit(w, !w->lazy, err) : 0;
 }
 
 /* Everything on disk as it should be, given-up clusters included. */
@@ -264,9 +374,23 @@ int qd_writer_flush(struct qd_writer *w, struct qd_err *err)
 	return rc ? qd_err_file(err, rc, w->io->name) : 0;
 }
 
+/* Logged, with a hook, or else in its place. */
+static int crash(struct qd_writer *w, struct qd_err *err)
+{
+	bool logged = false;
+	int rc;
+
+	if (!w->hook || !w->begun)
+		return commit(w, !w->lazy, err);
+	rc = queue_all(w, !w->lazy, err);
+	if (rc == 0)
+		rc = log_redo(w, &logged, err);
+	return rc || logged ? rc : qd_queue_flush(w->queue, err);
+}
+
 int qd_writer_crash(struct qd_writer *w, struct qd_err *err)
 {
-	int rc = commit(w, !w->lazy, err);
+	int rc = crash(w, err);
 
 	return rc ? qd_err_file(err, rc, w->io->name) : 0;
 }
@@ -278,8 +402,13 @@ int qd_writer_close(struct qd_writer *w, struct qd_err *err)
 	if (!w)
 		return 0;
 	rc = commit_all(w, err);
+	if (rc == 0 && w->hook && w->begun)
+		rc = w->hook->closing(w->hook->ctx, w->queue, err);
 	if (rc == 0 && w->dirty) {
-		rc = queue_feature_bits(w, QD_HEADER_OFF_INCOMPATIBLE, w->img->header.incompatible, err);
+		rc = qd_queue_flush(w->queue, err);
+		if (rc == 0)
+			rc = queue_feature_bits(w, QD_HEADER_OFF_INCOMPATIBLE, w->img->header.incompatible,
+						err);
 		if (rc == 0)
 			rc = qd_queue_flush(w->queue, err);
 	}

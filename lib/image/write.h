@@ -17,17 +17,22 @@
  *  W3  autoclear feature bits are cleared before the first change.  With lazy refcounts
  *      the dirty bit is set before the first claim or release; refcounts are written when
  *      the writer is closed, and the dirty bit is cleared after them.
+ *  W4  with a hook (deduplication) nothing is written in place, the feature bit of the index
+ *      stays set, and the dirty bit is set before the first change and cleared last; what
+ *      a commit is about to write is logged first, data on stable storage before that, and
+ *      released clusters are free only when the hook has noted it.
  *
  * Refused by name: encrypted images, external data files, persistent bitmaps (they would
  * become stale), images marked corrupt or dirty.
  *
- * Left to others: locks (the caller opens the io), deduplication: a cluster that is about
- * to be written passes one place, write_cluster() in write_data.c.  One thread at a time.
+ * Left to others: locks (the caller opens the io); knowing content by hash (write_hook.h).
+ * One thread at a time.
  */
 #ifndef QD_IMAGE_WRITE_H
 #define QD_IMAGE_WRITE_H
 
 #include "image/disk.h"
+#include "image/write_hook.h"
 
 struct qd_writer;
 
@@ -37,6 +42,18 @@ struct qd_writer;
  */
 int qd_writer_open(struct qd_image *img, const struct qd_disk *backing, struct qd_writer **ret_writer,
 		   struct qd_err *err);
+
+/*
+ * From now on writes are deduplicated; before the first of them.  The hook outlives the
+ * writer.  Not for images of version 2 or with extended L2 entries: QD_E_UNSUPPORTED.
+ */
+int qd_writer_set_hook(struct qd_writer *w, const struct qd_write_hook *hook, struct qd_err *err);
+
+/* True until the hook had to be given up. */
+bool qd_writer_has_hook(const struct qd_writer *w);
+
+/* The refcount of a host cluster (number) as it will be. */
+int qd_writer_refcount(struct qd_writer *w, uint64_t cluster, uint64_t *ret_count, struct qd_err *err);
 
 /* Bytes of the disk, a multiple of 512; ranges below lie within it. */
 uint64_t qd_writer_size(const struct qd_writer *w);
@@ -63,7 +80,8 @@ int qd_writer_flush(struct qd_writer *w, struct qd_err *err);
 /*
  * As a crash would leave it after QEMU wrote back its L2 tables: everything is linked,
  * with lazy refcounts no count is written, and what was given up is not accounted for.
- * The caller stops here, without closing.
+ * With a hook it is logged, and nothing of it is in its place yet.  The caller stops here,
+ * without closing.
  */
 int qd_writer_crash(struct qd_writer *w, struct qd_err *err);
 

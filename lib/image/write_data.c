@@ -19,13 +19,6 @@
 #include "format/entry.h"
 #include "image/write_int.h"
 
-/* A range within one guest cluster. */
-struct part {
-	uint64_t guest_off;	/* of the cluster */
-	uint64_t from, to;	/* bytes in the cluster */
-	struct place place;
-};
-
 static uint64_t sub_size(const struct qd_writer *w)
 {
 	return 1ull << w->geom->subcluster_bits;
@@ -49,7 +42,7 @@ static uint64_t bytes_in_disk(const struct qd_writer *w, uint64_t guest_off)
 
 /* ---- reading ---- */
 
-static int unpack(struct qd_writer *w, uint64_t entry, struct qd_err *err)
+int writer_unpack(struct qd_writer *w, uint64_t entry, struct qd_err *err)
 {
 	struct qd_compressed c = qd_l2_compressed(w->geom, entry);
 	size_t nread;
@@ -80,15 +73,14 @@ static int read_sub(struct qd_writer *w, const struct part *p, enum sub_kind kin
 	return 0;
 }
 
-/* Fills buf with the content of the cluster's bytes [from, to). */
-static int read_cluster(struct qd_writer *w, const struct part *p, uint64_t from, uint64_t to, uint8_t *buf,
+int writer_read_cluster(struct qd_writer *w, const struct part *p, uint64_t from, uint64_t to, uint8_t *buf,
 			struct qd_err *err)
 {
 	uint64_t size = sub_size(w);
 	int rc = 0;
 
 	if (qd_l2_is_compressed(p->place.entry)) {
-		rc = unpack(w, p->place.entry, err);
+		rc = writer_unpack(w, p->place.entry, err);
 		if (rc == 0)
 			memcpy(buf, w->plain + from, to - from);
 		return rc;
@@ -108,9 +100,10 @@ static int read_cluster(struct qd_writer *w, const struct part *p, uint64_t from
 
 /* ---- writing ---- */
 
-static int write_host(struct qd_writer *w, uint64_t host_off, const uint8_t *buf, uint64_t nbytes,
+int writer_write_host(struct qd_writer *w, uint64_t host_off, const uint8_t *buf, uint64_t nbytes,
 		      struct qd_err *err)
 {
+	w->wrote_data = true;
 	qd_queue_wrote_data(w->queue);
 	return qd_io_write(w->io, buf, (size_t)nbytes, host_off, err);
 }
@@ -147,14 +140,14 @@ static int write_subs(struct qd_writer *w, const struct part *p, uint64_t mask, 
 		from = first * size;
 		to = i * size;
 		if (from < p->from || to > p->to)
-			rc = read_cluster(w, p, from, to, w->cluster + from, err);
+			rc = writer_read_cluster(w, p, from, to, w->cluster + from, err);
 		if (rc == 0 && p->from < to && p->to > from) {
 			uint64_t at = qd_max_u64(from, p->from);
 
 			memcpy(w->cluster + at, src + (at - p->from), qd_min_u64(to, p->to) - at);
 		}
 		if (rc == 0)
-			rc = write_host(w, host_off + from, w->cluster + from, to - from, err);
+			rc = writer_write_host(w, host_off + from, w->cluster + from, to - from, err);
 	}
 	return rc;
 }
@@ -190,7 +183,7 @@ static int write_in_place(struct qd_writer *w, struct part *p, uint64_t touched,
 	int rc;
 
 	if ((touched & ~data_mask(w, &p->place)) == 0)
-		return write_host(w, host_off + p->from, src, p->to - p->from, err);
+		return writer_write_host(w, host_off + p->from, src, p->to - p->from, err);
 	rc = write_subs(w, p, touched, src, host_off, err);
 	new.entry &= ~QD_L2_ZERO;
 	if (w->geom->extended_l2)
@@ -203,7 +196,11 @@ static int write_cluster(struct qd_writer *w, struct part *p, const uint8_t *src
 	uint64_t touched = bits_of((unsigned)(p->from / sub_size(w)),
 				   (unsigned)qd_div_up(p->to, sub_size(w)));
 	bool own, keeps;
-	int rc = writer_is_own(w, &p->place, &own, err);
+	int rc;
+
+	if (w->hook)
+		return writer_write_dedup(w, p, src, err);
+	rc = writer_is_own(w, &p->place, &own, err);
 
 	if (rc)
 		return rc;
@@ -250,10 +247,10 @@ static int write_zeros(struct qd_writer *w, struct part *p, uint64_t from, uint6
 		static const uint8_t zeros[65536];
 
 		some.from = from;
-		some.to = qd_min_u64(to, from + sizeof(zeros));
+		some.to = w->hook ? to : qd_min_u64(to, from + sizeof(zeros));
 		rc = writer_lookup(w, p->guest_off, &some.place, err);
 		if (rc == 0)
-			rc = write_cluster(w, &some, zeros, err);
+			rc = write_cluster(w, &some, w->hook ? w->zeros : zeros, err);
 		from = some.to;
 	}
 	return rc;
@@ -273,6 +270,13 @@ static int zero_whole(struct qd_writer *w, struct part *p, bool keep_place, stru
 		new.entry = QD_L2_ZERO;
 	else if (has_backing(w, p->guest_off))
 		return write_zeros(w, p, 0, p->to, err);
+	return store_and_release(w, p, &new, err);
+}
+
+int writer_zero_cluster(struct qd_writer *w, const struct part *p, struct qd_err *err)
+{
+	struct place new = { .entry = QD_L2_ZERO };	/* images of version 2 have no hook */
+
 	return store_and_release(w, p, &new, err);
 }
 
@@ -356,7 +360,7 @@ int qd_writer_read(struct qd_writer *w, uint64_t guest_off, size_t nbytes, void 
 		int rc = in_cluster(w, at, end, &p, err);
 
 		if (rc == 0)
-			rc = read_cluster(w, &p, p.from, p.to, to + (at - guest_off), err);
+			rc = writer_read_cluster(w, &p, p.from, p.to, to + (at - guest_off), err);
 		if (rc)
 			return place_error(w, rc, err);
 	}

@@ -246,6 +246,11 @@ int writer_store(struct qd_writer *w, uint64_t guest_off, const struct place *p,
 	return 0;
 }
 
+uint64_t writer_entry_off(const struct qd_writer *w, uint64_t guest_off)
+{
+	return qd_entry_host_off(w->l1[l1_index_of(w, guest_off)]) + place_in_table(w, guest_off);
+}
+
 int writer_queue_l1(struct qd_writer *w, struct qd_err *err)
 {
 	for (uint64_t i = w->l1_dirty_first; i < w->l1_dirty_end; i++) {

@@ -122,6 +122,7 @@ static int open_bare(struct bare *b, struct qd_io *io, const struct qd_ops_journ
 		return qd_err_set(err, QD_E_INVALID, "the index has no journal: qdedup journal create makes one");
 	qd_journal_state(b->journal, &result->state);
 	result->nbytes = 2ull * b->ext.log_nbytes + b->ext.redo_nbytes;
+	result->obsolete = result->state.health == QD_JOURNAL_PENDING && (result->others_wrote || !result->dirty);
 	return 0;
 }
 
@@ -161,7 +162,7 @@ static int try_replay(struct bare *b, struct qd_ops_journal_result *result, stru
 	struct qd_err why = { .code = 0 };
 	int rc;
 
-	if (result->state.health != QD_JOURNAL_PENDING || result->others_wrote)
+	if (result->state.health != QD_JOURNAL_PENDING || result->obsolete)
 		return 0;
 	rc = qd_journal_replay(b->journal, b->io, true, &result->writes, &why);
 	if (rc != QD_E_CORRUPT) {
@@ -213,6 +214,9 @@ static int repair(struct qd_io *io, const struct qd_ops_journal_opts *opts, stru
 static int replay(struct bare *b, const struct qd_ops_journal_opts *opts,
 		  struct qd_ops_journal_result *result, struct qd_err *err)
 {
+	/* Whoever made it clean again did without the batch; what it links may be in use for something else. */
+	if (!result->dirty && !result->others_wrote)
+		return opts->dry_run ? 0 : qd_journal_redo_applied(b->journal, err);
 	if (result->others_wrote && result->state.pending_writes)
 		return qd_err_set(err, QD_E_INVALID, "somebody else wrote to the image since (its feature bit is clear), "
 				  "and the pending writes are of no use any more: run qdedup check --repair, then "

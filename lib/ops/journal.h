@@ -6,8 +6,9 @@
  * image whose tables cannot be read; pack, create and drop open the image.
  *
  * Replay is refused unless extension, generation and what the file holds prove that nobody
- * else wrote: then qdedup check --repair and qdedup rehash are the way.  It always leads
- * to a clean image: when the dirty bit is set, refcounts are repaired as well.
+ * else wrote: then qdedup check --repair and qdedup rehash are the way.  An image that is
+ * not dirty was repaired since: what is pending is crossed out.  It always leads to a clean
+ * image: when the dirty bit is set, refcounts are repaired as well.
  */
 #ifndef QD_OPS_JOURNAL_H
 #define QD_OPS_JOURNAL_H
@@ -33,7 +34,8 @@ struct qd_ops_journal_result {
 	uint64_t nbytes;		/* of all areas; 0: no journal */
 	uint64_t container;		/* generation of the index */
 	uint32_t digest_nbytes;
-	bool others_wrote;		/* the autoclear bit is gone: what is pending is of no use any more */
+	bool others_wrote;		/* the autoclear bit is gone */
+	bool obsolete;			/* what is pending is of no use: others wrote, or the image was repaired */
 	bool dirty;			/* the image's dirty bit, as found */
 	uint64_t writes;		/* replay: made, or with dry_run and for verify: would be */
 	bool repaired;			/* replay: refcounts were looked at, and repaired where needed; */

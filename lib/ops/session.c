@@ -10,13 +10,14 @@
 
 #include "base/bytes.h"
 #include "image/disk.h"
-#include "image/write.h"
+#include "image/image.h"
+#include "ops/dedup_write.h"
 
 struct qd_session {
 	struct qd_disk *disk;		/* read-only: the disk; else the backing file or NULL */
 	struct qd_reader *reader;	/* read-only */
-	struct qd_image *img;		/* writable */
-	struct qd_writer *writer;	/* writable */
+	struct qd_io *io;		/* writable */
+	struct qd_dedup_write *writer;	/* writable */
 	uint64_t size;
 };
 
@@ -37,22 +38,26 @@ static int open_read_only(struct qd_session *s, const struct qd_session_opts *op
 static int open_backing(struct qd_session *s, const struct qd_session_opts *opts, struct qd_err *err)
 {
 	struct qd_disk_opts disk_opts = { .cache = opts->cache, .untrusted = opts->untrusted };
-	const char *name = s->img->backing_name;
+	struct qd_image *img = NULL;
 	char *path = NULL;
-	int rc;
+	int rc = qd_image_open(s->io, 0, &img, err);
+	const char *name = rc ? NULL : img->backing_name;
 
 	if (!name)
-		return 0;
-	if (opts->untrusted)
-		return qd_err_set(err, QD_E_UNSUPPORTED,
-				  "backing file \"%s\" is named by the image and --untrusted forbids to "
-				  "open it", name);
+		goto out;
+	if (opts->untrusted) {
+		rc = qd_err_set(err, QD_E_UNSUPPORTED,
+				"backing file \"%s\" is named by the image and --untrusted forbids to open it", name);
+		goto out;
+	}
 	rc = qd_disk_resolve_name(opts->path, name, "backing file", &path, err);
 	if (rc == 0)
-		rc = qd_disk_backing_format(s->img->backing_format, &disk_opts.format, err);
+		rc = qd_disk_backing_format(img->backing_format, &disk_opts.format, err);
 	if (rc == 0)
 		rc = qd_disk_open(path, &disk_opts, &s->disk, err);
+out:
 	free(path);
+	qd_image_detach(img);
 	return rc;
 }
 
@@ -73,22 +78,16 @@ static int refuse_raw(struct qd_io *io, const char *format, struct qd_err *err)
 static int open_writable(struct qd_session *s, const struct qd_session_opts *opts, struct qd_err *err)
 {
 	struct qd_file_opts file_opts = { .cache = opts->cache, .writable = true };
-	struct qd_io *io = NULL;
-	int rc = qd_io_file_open(opts->path, &file_opts, &io, err);
+	int rc = qd_io_file_open(opts->path, &file_opts, &s->io, err);
 
 	if (rc == 0)
-		rc = refuse_raw(io, opts->format, err);
+		rc = refuse_raw(s->io, opts->format, err);
 	if (rc == 0)
-		rc = qd_image_open(io, 0, &s->img, err);
-	if (rc) {
-		qd_io_close(io);
-		return rc;
-	}
-	rc = open_backing(s, opts, err);
+		rc = open_backing(s, opts, err);
 	if (rc == 0)
-		rc = qd_writer_open(s->img, s->disk, &s->writer, err);
+		rc = qd_dedup_write_open(s->io, s->disk, &s->writer, err);
 	if (rc == 0)
-		s->size = qd_writer_size(s->writer);
+		s->size = qd_dedup_write_size(s->writer);
 	return rc;
 }
 
@@ -131,7 +130,7 @@ int qd_session_read(struct qd_session *s, uint64_t off, size_t nbytes, void *buf
 
 	if (rc)
 		return rc;
-	return s->writer ? qd_writer_read(s->writer, off, nbytes, buf, err) :
+	return s->writer ? qd_dedup_write_read(s->writer, off, nbytes, buf, err) :
 			   qd_reader_read(s->reader, off, nbytes, buf, err);
 }
 
@@ -139,31 +138,31 @@ int qd_session_write(struct qd_session *s, uint64_t off, size_t nbytes, const vo
 {
 	int rc = qd_session_check(s, true, off, nbytes, err);
 
-	return rc ? rc : qd_writer_write(s->writer, off, nbytes, buf, err);
+	return rc ? rc : qd_dedup_write_write(s->writer, off, nbytes, buf, err);
 }
 
 int qd_session_zero(struct qd_session *s, uint64_t off, uint64_t nbytes, struct qd_err *err)
 {
 	int rc = qd_session_check(s, true, off, nbytes, err);
 
-	return rc ? rc : qd_writer_zero(s->writer, off, nbytes, err);
+	return rc ? rc : qd_dedup_write_zero(s->writer, off, nbytes, err);
 }
 
 int qd_session_discard(struct qd_session *s, uint64_t off, uint64_t nbytes, struct qd_err *err)
 {
 	int rc = qd_session_check(s, true, off, nbytes, err);
 
-	return rc ? rc : qd_writer_discard(s->writer, off, nbytes, err);
+	return rc ? rc : qd_dedup_write_discard(s->writer, off, nbytes, err);
 }
 
 int qd_session_flush(struct qd_session *s, struct qd_err *err)
 {
-	return s->writer ? qd_writer_flush(s->writer, err) : 0;
+	return s->writer ? qd_dedup_write_flush(s->writer, err) : 0;
 }
 
 int qd_session_crash(struct qd_session *s, struct qd_err *err)
 {
-	return s->writer ? qd_writer_crash(s->writer, err) : 0;
+	return s->writer ? qd_dedup_write_crash(s->writer, err) : 0;
 }
 
 int qd_session_close(struct qd_session *s, struct qd_err *err)
@@ -172,10 +171,10 @@ int qd_session_close(struct qd_session *s, struct qd_err *err)
 
 	if (!s)
 		return 0;
-	rc = qd_writer_close(s->writer, err);
+	rc = qd_dedup_write_close(s->writer, err);
 	qd_reader_free(s->reader);
 	qd_disk_close(s->disk);
-	qd_image_close(s->img);
+	qd_io_close(s->io);
 	free(s);
 	return rc;
 }

@@ -3,7 +3,7 @@
  * A disk that commands read and write one after the other, as a guest would: `qdedup io`.
  *
  * For reading any image and its backing chain do; for writing it is a qcow2 image, under
- * the exclusive lock, by image/write.h.
+ * the exclusive lock, by ops/dedup_write.h.
  */
 #ifndef QD_OPS_SESSION_H
 #define QD_OPS_SESSION_H

@@ -322,6 +322,25 @@ static int punch(struct qd_alloc *a, uint64_t first, uint64_t end, struct qd_err
 	return qd_io_punch(a->image.io, first << bits, (end - first) << bits, err);
 }
 
+int qd_alloc_each_freed(struct qd_alloc *a, int (*fn)(void *ctx, uint64_t cluster, struct qd_err *err),
+			void *ctx, struct qd_err *err)
+{
+	int rc = 0;
+
+	if (a->nreleased)
+		qsort(a->released, a->nreleased, sizeof(*a->released), compare_released);
+	for (uint64_t i = 0, end; rc == 0 && i < a->nreleased; i = end) {
+		uint64_t amount = 0, count = 0;
+
+		for (end = i; end < a->nreleased && a->released[end].cluster == a->released[i].cluster; end++)
+			amount += a->released[end].amount;
+		rc = qd_alloc_count(a, a->released[i].cluster, &count, err);
+		if (rc == 0 && amount && count == amount)
+			rc = fn(ctx, a->released[i].cluster, err);
+	}
+	return rc;
+}
+
 int qd_alloc_settle(struct qd_alloc *a, struct qd_err *err)
 {
 	uint64_t first = 0, end = 0;	/* a run of clusters that became free */

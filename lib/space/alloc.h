@@ -100,6 +100,13 @@ int qd_alloc_write(struct qd_alloc *a, struct qd_err *err);
 /* Applies the releases (A1): to be written with the next qd_alloc_write. */
 int qd_alloc_settle(struct qd_alloc *a, struct qd_err *err);
 
+/*
+ * Calls fn for each cluster (ascending) that settling will free: none of its references is
+ * left.  A value other than 0 ends it.
+ */
+int qd_alloc_each_freed(struct qd_alloc *a, int (*fn)(void *ctx, uint64_t cluster, struct qd_err *err),
+			void *ctx, struct qd_err *err);
+
 /* Releases that wait to be settled. */
 uint64_t qd_alloc_pending(const struct qd_alloc *a);
 

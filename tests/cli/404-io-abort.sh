@@ -20,7 +20,7 @@ for options in '' ,lazy_refcounts=on; do
 			*)
 				rm -f disk.qcow2
 				cp base.raw twin.raw
-				ok "$QDEDUP" convert -q -t unsafe -o "cluster_size=$cs$options" base.raw disk.qcow2
+				ok "$QDEDUP" convert -q -t unsafe --no-index -o "cluster_size=$cs$options" base.raw disk.qcow2
 				;;
 			esac
 			[ $made != snapshot ] || qemu-img snapshot -c one disk.qcow2
