@@ -2,9 +2,9 @@
 /*
  * The scan from end to end; the parts are listed in scan_int.h.
  *
- * Memory, in parts of the ceiling: 5/8 for records, in memory while images are read, or to
- * sort what was spilled; 1/8 for L2 tables; 1/4 for buffers, which are gone when sorting
- * begins.
+ * Memory, in sixteenths of the ceiling: 9 for records, while images are read or to sort what
+ * was spilled; 3 for buffers; 2 for L2 tables, of a disk and of a view whose tables are walked
+ * beside it; 2 for clusters that are shared.  All but the first are free when sorting begins.
  */
 #include "ops/scan.h"
 
@@ -199,7 +199,7 @@ static int name_best(struct scan *s, const struct scan_tally *t, struct qd_err *
 int qd_scan_start(struct scan *s, struct qd_err *err)
 {
 	struct qd_spill_opts spill = {
-		.key_nbytes = s->key_nbytes, .record_nbytes = s->record_nbytes, .memory = s->memory / 8 * 5,
+		.key_nbytes = s->key_nbytes, .record_nbytes = s->record_nbytes, .memory = s->memory / 16 * 9,
 		.tmpdir = s->opts->tmpdir, .expect = expect_records, .ctx = s,
 	};
 	int r = check_memory(s, err);

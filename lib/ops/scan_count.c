@@ -135,7 +135,7 @@ static int commit_leaf(void *ctx, void *job, struct qd_err *err)
 		r = count_leaf(c->s, &j->leaf, c->ordered, err);
 	if (!r && c->s->opts->record)
 		r = write_records(c->s, &j->leaf, err);
-	/* Nobody waits for progress here, but somebody may have pressed ^C. */
+	/* The disks are what progress counts; but somebody may have pressed ^C. */
 	return r ? r : qd_progress_add(c->s->opts->progress, 0, err);
 }
 
@@ -168,7 +168,7 @@ static int run(struct counting *c, struct qd_err *err)
 	};
 	unsigned njobs = c->s->threads + 1;
 	struct job *jobs = calloc(njobs, sizeof(*jobs));
-	uint64_t share = qd_spill_spilled(c->s->spill) ? c->s->memory / 8 * 5 : c->s->memory / 8;
+	uint64_t share = qd_spill_spilled(c->s->spill) ? c->s->memory / 16 * 9 : c->s->memory / 8;
 	int r = jobs ? qd_spill_seal(c->s->spill, share / njobs, err) : qd_err_nomem(err, "counts");
 
 	if (!r)

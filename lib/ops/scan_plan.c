@@ -60,7 +60,7 @@ static void disk_opts(const struct scan *s, const char *format, struct qd_disk_o
 		.cache = s->opts->cache,
 		.no_lock = s->opts->no_lock,
 		.untrusted = s->opts->untrusted,
-		.map_cache_nbytes = s->memory / 8,
+		.map_cache_nbytes = s->memory / 16,
 	};
 }
 
@@ -243,9 +243,6 @@ int qd_scan_plan(struct scan *s, struct qd_err *err)
 	for (unsigned i = 0; !r && i < s->opts->nsources; i++)
 		r = add_source(s, &s->opts->sources[i], err);
 	for (unsigned i = 0; !r && i < s->nimages; i++) {	/* which grows meanwhile */
-		r = qd_progress_add(s->opts->progress, 0, err);		/* there may be many, and ^C */
-		if (r)
-			break;
 		r = plan_image(s, i, err);
 		if (r)
 			r = qd_scan_leave_out(s, &s->images[i], r, err);

@@ -326,7 +326,7 @@ static unsigned count_jobs(const struct scan_reading *rd)
 
 	uint64_t most = qd_min_u64(s->threads * 2ull, qd_div_up(rd->v->size, rd->stretch));
 
-	return (unsigned)qd_max_u64(1, qd_min_u64(most, s->memory / 4 / each));
+	return (unsigned)qd_max_u64(1, qd_min_u64(most, s->memory / 16 * 3 / each));
 }
 
 static int read_all(struct scan_reading *rd, struct qd_err *err)
