@@ -35,11 +35,12 @@ static json_t *hex_json(const uint8_t *digest, unsigned nbytes)
 	return json_string(text);
 }
 
-static json_t *top_json(const struct qd_scan_report *r, const struct qd_scan_size *s)
+static json_t *top_json(const struct scan_args *args, const struct qd_scan_report *r,
+			const struct qd_scan_size *s)
 {
 	json_t *list = json_array();
 
-	for (unsigned i = 0; list && i < s->ntop; i++) {
+	for (unsigned i = 0; list && i < s->ntop && i < args->top; i++) {
 		const struct qd_scan_top *t = &s->top[i];
 		json_t *j = json_object();
 
@@ -56,10 +57,9 @@ static json_t *top_json(const struct qd_scan_report *r, const struct qd_scan_siz
 	return list;
 }
 
-static json_t *matrix_row(const struct qd_scan_report *r, const struct qd_scan_size *s, unsigned row,
-			  unsigned k)
+static json_t *matrix_row(const struct qd_scan_report *r, const struct qd_scan_size *s, unsigned row)
 {
-	uint64_t clusters = r->images[row].count[k].clusters;
+	uint64_t clusters = s->matrix[(size_t)row * r->nimages + row];	/* of its own: all that were read */
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < r->nimages; i++) {
@@ -79,7 +79,7 @@ static json_t *matrix_json(const struct qd_scan_report *r, unsigned k)
 	json_t *list = json_array();
 
 	for (unsigned row = 0; list && row < r->nimages; row++)
-		if (json_array_append_new(list, matrix_row(r, &r->sizes[k], row, k))) {
+		if (json_array_append_new(list, matrix_row(r, &r->sizes[k], row))) {
 			json_decref(list);
 			return NULL;
 		}
@@ -130,6 +130,24 @@ static json_t *per_image_json(const struct qd_scan_report *r, unsigned k)
 	return list;
 }
 
+static json_t *compression_json(const struct scan_args *args, const struct qd_scan_size *s)
+{
+	struct qd_scan_compressed e = qd_scan_compress_get(args->compress, s);
+	json_t *j = json_object();
+
+	if (output_set(j, "type", json_string(qd_scan_compress_type(args->compress))) &&
+	    output_set_u64(j, "data-bytes", e.data_nbytes) &&
+	    output_set_u64(j, "data-bytes-low", e.data_low) &&
+	    output_set_u64(j, "data-bytes-high", e.data_high) &&
+	    output_set_u64(j, "total-bytes", e.total_nbytes) &&
+	    output_set_u64(j, "saved-bytes", e.saved_nbytes) && output_set(j, "ratio", json_real(e.ratio)) &&
+	    output_set_u64(j, "sampled-contents", e.sampled) &&
+	    output_set_u64(j, "sampled-bytes", e.sampled_nbytes))
+		return j;
+	json_decref(j);
+	return NULL;
+}
+
 static bool set_size(json_t *j, const struct scan_args *args, const struct qd_scan_report *r, unsigned k)
 {
 	const struct qd_scan_size *s = &r->sizes[k];
@@ -151,8 +169,9 @@ static bool set_size(json_t *j, const struct scan_args *args, const struct qd_sc
 	       output_set_u64(j, "max-references", s->max_references) &&
 	       output_set(j, "references-histogram", histogram_json(s)) &&
 	       output_set(j, "per-image", per_image_json(r, k)) &&
-	       (!args->opts.top || output_set(j, "top", top_json(r, s))) &&
-	       (!args->opts.matrix || output_set(j, "matrix", matrix_json(r, k)));
+	       (!args->compress || output_set(j, "compression", compression_json(args, s))) &&
+	       (!args->top || output_set(j, "top", top_json(args, r, s))) &&
+	       (!args->matrix || output_set(j, "matrix", matrix_json(r, k)));
 }
 
 static json_t *sizes_json(const struct scan_args *args, const struct qd_scan_report *r)
@@ -206,8 +225,8 @@ json_t *scan_json(const struct scan_args *args, const struct qd_scan_report *r)
 		output_set(root, "images", images_json(r)) &&
 		output_set(root, "cluster-sizes", sizes_json(args, r)) &&
 		(!r->nsizes || output_set_u64(root, "best-cluster-size", r->sizes[r->best].cluster_size)) &&
-		(!r->nsizes || !args->opts.top || output_set(root, "top", top_json(r, &r->sizes[0]))) &&
-		(!r->nsizes || !args->opts.matrix || output_set(root, "matrix", matrix_json(r, 0)));
+		(!r->nsizes || !args->top || output_set(root, "top", top_json(args, r, &r->sizes[0]))) &&
+		(!r->nsizes || !args->matrix || output_set(root, "matrix", matrix_json(r, 0)));
 
 	if (good)
 		return root;

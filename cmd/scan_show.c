@@ -77,6 +77,45 @@ static void put_sizes(const struct qd_scan_report *r)
 		put_size(r, k);
 }
 
+static uint64_t least_compressed(const struct scan_args *args, const struct qd_scan_report *r)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (unsigned k = 0; k < r->nsizes; k++) {
+		struct qd_scan_compressed e = qd_scan_compress_get(args->compress, &r->sizes[k]);
+
+		least = e.total_nbytes < least ? e.total_nbytes : least;
+	}
+	return least;
+}
+
+static void put_compression(const struct scan_args *args, const struct qd_scan_report *r)
+{
+	uint64_t least = least_compressed(args, r);
+
+	printf("\nCompression (%s) of the different contents, ESTIMATED from a sample:\n%7s %12s %12s %12s %7s  %s\n",
+	       qd_scan_compress_type(args->compress), "cluster", "different", "compressed", "total", "ratio",
+	       "sample");
+	for (unsigned k = 0; k < r->nsizes; k++) {
+		const struct qd_scan_size *s = &r->sizes[k];
+		struct qd_scan_compressed e = qd_scan_compress_get(args->compress, s);
+		char size[32], plain[QD_SIZE_TEXT], data[QD_SIZE_TEXT], total[QD_SIZE_TEXT],
+			low[QD_SIZE_TEXT], high[QD_SIZE_TEXT];
+
+		printf("%7s %12s %12s %12s %7.3f  %" PRIu64 " clusters",
+		       short_size(s->cluster_size, size, sizeof(size)),
+		       qd_size_format(s->unique * s->cluster_size, plain, sizeof(plain)),
+		       qd_size_format(e.data_nbytes, data, sizeof(data)),
+		       qd_size_format(e.total_nbytes, total, sizeof(total)), e.ratio, e.sampled);
+		if (e.data_low < e.data_high)
+			printf(" (%s to %s)", qd_size_format(e.data_low, low, sizeof(low)),
+			       qd_size_format(e.data_high, high, sizeof(high)));
+		else
+			printf(" (all)");
+		puts(e.total_nbytes == least && r->nsizes > 1 && e.sampled ? "  <- smallest" : "");
+	}
+}
+
 static void put_image(const struct qd_scan_image *im, unsigned k)
 {
 	const struct qd_scan_image_count *c = &im->count[k];
@@ -114,20 +153,20 @@ static void put_matrix(const struct qd_scan_report *r, const char *at)
 		printf("%4u", row + 1);
 		for (unsigned col = 0; col < r->nimages; col++)
 			printf(" %5.1f", percent(m[(size_t)row * r->nimages + col],
-						 r->images[row].count[r->best].clusters));
+						 m[(size_t)row * r->nimages + row]));
 		printf("  ");
 		text_put(stdout, r->images[row].name);
 		putchar('\n');
 	}
 }
 
-static void put_top(const struct qd_scan_report *r, const char *at)
+static void put_top(const struct scan_args *args, const struct qd_scan_report *r, const char *at)
 {
 	const struct qd_scan_size *s = &r->sizes[r->best];
 
 	printf("\nContents found most often, clusters of %s:\n%14s  %-*s  first at\n", at, "references",
 	       (int)(2 * r->digest_nbytes), r->hash);
-	for (unsigned i = 0; i < s->ntop; i++) {
+	for (unsigned i = 0; i < s->ntop && i < args->top; i++) {
 		const struct qd_scan_top *t = &s->top[i];
 
 		printf("%14" PRIu64 "  ", t->references);
@@ -165,12 +204,14 @@ void scan_put(const struct scan_args *args, const struct qd_scan_report *r)
 		short_size(r->sizes[r->best].cluster_size, at, sizeof(at));
 	put_head(r);
 	put_sizes(r);
+	if (args->compress && r->nsizes)
+		put_compression(args, r);
 	if (r->nimages > 1 && r->nsizes)
 		put_images(r, at);
-	if (args->opts.matrix && r->nsizes)
+	if (args->matrix && r->nsizes)
 		put_matrix(r, at);
-	if (args->opts.top && r->nsizes)
-		put_top(r, at);
+	if (args->top && r->nsizes)
+		put_top(args, r, at);
 	if (r->nsizes)
 		put_verdict(r, at);
 }
