@@ -46,7 +46,7 @@ static void flush_run(struct chk *c)
 	c->have_run = false;
 }
 
-void chk_emit(struct chk *c, const struct qd_finding *f)
+void qd_chk_emit(struct chk *c, const struct qd_finding *f)
 {
 	struct qd_check_result *r = c->result;
 
@@ -71,8 +71,8 @@ void chk_emit(struct chk *c, const struct qd_finding *f)
 	c->have_run = true;
 }
 
-void chk_found(struct chk *c, enum qd_finding_type type, enum qd_place_kind at, uint64_t index, uint64_t v0,
-	       uint64_t v1, uint64_t v2)
+void qd_chk_found(struct chk *c, enum qd_finding_type type, enum qd_place_kind at, uint64_t index,
+		  uint64_t v0, uint64_t v1, uint64_t v2)
 {
 	struct qd_finding f = {
 		.type = type, .nitems = 1, .value = { v0, v1, v2 },
@@ -83,10 +83,10 @@ void chk_found(struct chk *c, enum qd_finding_type type, enum qd_place_kind at, 
 		f.label = c->snapshots[index].label;
 	if (at == QD_AT_HOST)
 		f.place.host_off = v0;
-	chk_emit(c, &f);
+	qd_chk_emit(c, &f);
 }
 
-void chk_list_add(struct chk_list *list, const struct qd_finding *f)
+void qd_chk_list_add(struct qd_chk_list *list, const struct qd_finding *f)
 {
 	struct qd_finding *v;
 	size_t capacity;
@@ -106,22 +106,22 @@ void chk_list_add(struct chk_list *list, const struct qd_finding *f)
 	list->v[list->n++] = *f;
 }
 
-int chk_list_emit(struct chk *c, struct chk_list *list, struct qd_err *err)
+int qd_chk_list_emit(struct chk *c, struct qd_chk_list *list, struct qd_err *err)
 {
 	if (list->failed)
 		return qd_err_nomem(err, "a list of findings");
 	for (size_t i = 0; i < list->n; i++)
-		chk_emit(c, &list->v[i]);
+		qd_chk_emit(c, &list->v[i]);
 	list->n = list->floor = 0;
 	return 0;
 }
 
-const char *chk_label(const struct chk *c, uint32_t layer)
+const char *qd_chk_label(const struct chk *c, uint32_t layer)
 {
 	return layer && layer <= c->nsnapshots ? c->snapshots[layer - 1].label : NULL;
 }
 
-bool chk_in_file(const struct chk *c, uint64_t off, uint64_t nbytes)
+bool qd_chk_in_file(const struct chk *c, uint64_t off, uint64_t nbytes)
 {
 	uint64_t end;
 
@@ -129,8 +129,8 @@ bool chk_in_file(const struct chk *c, uint64_t off, uint64_t nbytes)
 	       (end <= c->file_size || end - c->file_size < c->geom.cluster_size);
 }
 
-int chk_add_struct(struct chk *c, uint64_t off, uint64_t nbytes, enum qd_struct_kind kind, uint32_t id,
-		   struct qd_err *err)
+int qd_chk_add_struct(struct chk *c, uint64_t off, uint64_t nbytes, enum qd_struct_kind kind, uint32_t id,
+		      struct qd_err *err)
 {
 	uint64_t first = off >> c->geom.cluster_bits, last = (off + nbytes - 1) >> c->geom.cluster_bits;
 
@@ -140,17 +140,17 @@ int chk_add_struct(struct chk *c, uint64_t off, uint64_t nbytes, enum qd_struct_
 #define BUFFER (512u << 10)	/* a large read; more is not faster */
 
 /* All buffers together take an eighth of the memory, if the least does not take more. */
-size_t chk_buffer_size(const struct chk *c, uint64_t least)
+size_t qd_chk_buffer_size(const struct chk *c, uint64_t least)
 {
 	return (size_t)qd_max_u64(least, qd_min_u64(BUFFER, qd_align_down(c->memory / 16, 65536)));
 }
 
-unsigned chk_njobs(const struct chk *c, size_t buffer_size)
+unsigned qd_chk_njobs(const struct chk *c, size_t buffer_size)
 {
 	return (unsigned)qd_max_u64(1, qd_min_u64((uint64_t)c->threads * 2, c->memory / 8 / buffer_size));
 }
 
-int chk_try_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *ret_ok, struct qd_err *err)
+int qd_chk_try_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *ret_ok, struct qd_err *err)
 {
 	int rc = qd_io_read_padded(c->io, buf, nbytes, off, err);
 
@@ -161,12 +161,12 @@ int chk_try_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *re
 	return 0;
 }
 
-int chk_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *ret_ok, struct qd_err *err)
+int qd_chk_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *ret_ok, struct qd_err *err)
 {
-	int rc = chk_try_read(c, buf, nbytes, off, ret_ok, err);
+	int rc = qd_chk_try_read(c, buf, nbytes, off, ret_ok, err);
 
 	if (rc == 0 && !*ret_ok)
-		chk_found(c, QD_F_UNREADABLE, QD_AT_HOST, 0, off, nbytes, 0);
+		qd_chk_found(c, QD_F_UNREADABLE, QD_AT_HOST, 0, off, nbytes, 0);
 	return rc;
 }
 
@@ -214,15 +214,15 @@ static int check_window(struct chk *c, uint64_t first, uint64_t end, struct qd_e
 		rc = mark_structures(c, err);
 		if (rc)
 			return rc;
-		rc = chk_walk_l2(c, CHK_WALK_COUNT, err);
+		rc = qd_chk_walk_l2(c, CHK_WALK_COUNT, err);
 		if (rc || qd_counts_overfull(c->counts))
 			return rc;
 	} while (c->found_garbage);
-	rc = chk_refcounts(c, CHK_PASS_COMPARE, first, end, err);
+	rc = qd_chk_refcounts(c, CHK_PASS_COMPARE, first, end, err);
 	if (rc || !(c->need_report || atomic_load(&c->counts->hit_metadata)))
 		return rc;
-	rc = chk_refcounts(c, CHK_PASS_VERDICT, first, end, err);
-	return rc ? rc : chk_walk_l2(c, CHK_WALK_REPORT, err);
+	rc = qd_chk_refcounts(c, CHK_PASS_VERDICT, first, end, err);
+	return rc ? rc : qd_chk_walk_l2(c, CHK_WALK_REPORT, err);
 }
 
 /* What lists and buffers leave of the memory. */
@@ -274,17 +274,17 @@ static int run(struct chk *c, struct qd_err *err)
 {
 	int rc;
 
-	rc = chk_header(c, err);
+	rc = qd_chk_header(c, err);
 	if (rc == 0)
-		rc = chk_reftable(c, err);
+		rc = qd_chk_reftable(c, err);
 	if (rc == 0)
-		rc = chk_snapshots(c, err);
+		rc = qd_chk_snapshots(c, err);
 	if (rc == 0)
-		rc = chk_bitmaps(c, err);
+		rc = qd_chk_bitmaps(c, err);
 	if (rc == 0)
-		rc = chk_l1_tables(c, err);
+		rc = qd_chk_l1_tables(c, err);
 	if (rc == 0)
-		rc = chk_overlaps(c, err);
+		rc = qd_chk_overlaps(c, err);
 	if (rc == 0) {
 		set_total(c);
 		rc = check_references(c, err);

@@ -19,16 +19,16 @@ static int take_table_entry(struct chk *c, uint32_t bitmap, uint64_t i, uint64_t
 	if (entry == 0 || entry == QD_BITMAP_ENTRY_ONES)
 		return 0;
 	if ((entry & QD_BITMAP_ENTRY_RESERVED) || (off != 0 && (entry & QD_BITMAP_ENTRY_ONES)) ||
-	    !qd_is_aligned(off, c->geom.cluster_size) || !chk_in_file(c, off, c->geom.cluster_size)) {
+	    !qd_is_aligned(off, c->geom.cluster_size) || !qd_chk_in_file(c, off, c->geom.cluster_size)) {
 		struct qd_finding f = {
 			.type = QD_F_BITMAP_TABLE_ENTRY, .nitems = 1, .value = { entry },
 			.place = { QD_AT_BITMAP_ENTRY, bitmap, i, QD_NOWHERE, off },
 		};
 
-		chk_emit(c, &f);
+		qd_chk_emit(c, &f);
 		return 0;
 	}
-	return off ? chk_add_struct(c, off, c->geom.cluster_size, QD_STRUCT_BITMAP_DATA, bitmap, err) : 0;
+	return off ? qd_chk_add_struct(c, off, c->geom.cluster_size, QD_STRUCT_BITMAP_DATA, bitmap, err) : 0;
 }
 
 static int take_table(struct chk *c, uint32_t bitmap, uint64_t off, uint64_t nbytes, struct qd_err *err)
@@ -49,7 +49,7 @@ static int take_table(struct chk *c, uint32_t bitmap, uint64_t off, uint64_t nby
 		if (pos >= end)
 			break;
 		piece = (size_t)qd_min_u64(PIECE, qd_min_u64(end, qd_align_up(hole, 8)) - pos);
-		rc = chk_read(c, buf, piece, pos, &ok, err);
+		rc = qd_chk_read(c, buf, piece, pos, &ok, err);
 		for (size_t i = 0; rc == 0 && i < piece / 8; i++)
 			rc = take_table_entry(c, bitmap, (pos - off) / 8 + i, qd_get_be64(buf + i * 8), err);
 		pos += piece;
@@ -72,18 +72,18 @@ static int take_bitmap(struct chk *c, uint32_t bitmap, const struct qd_bitmap_en
 	int rc;
 
 	if (e->flags & QD_BITMAP_FLAG_IN_USE)
-		chk_found(c, QD_F_BITMAP_IN_USE, QD_AT_BITMAP, bitmap, e->flags, 0, 0);
-	if (!qd_is_aligned(e->table_off, c->geom.cluster_size) || !chk_in_file(c, e->table_off, nbytes)) {
-		chk_found(c, QD_F_BITMAP_TABLE, QD_AT_BITMAP, bitmap, e->table_off, e->table_entries, 0);
+		qd_chk_found(c, QD_F_BITMAP_IN_USE, QD_AT_BITMAP, bitmap, e->flags, 0, 0);
+	if (!qd_is_aligned(e->table_off, c->geom.cluster_size) || !qd_chk_in_file(c, e->table_off, nbytes)) {
+		qd_chk_found(c, QD_F_BITMAP_TABLE, QD_AT_BITMAP, bitmap, e->table_off, e->table_entries, 0);
 		c->result->blind = true;
 		return 0;
 	}
 	if (!(e->flags & QD_BITMAP_FLAG_IN_USE) && e->table_entries != entries_needed(c, e)) {
-		chk_found(c, QD_F_BITMAP_TABLE, QD_AT_BITMAP, bitmap, e->table_off, e->table_entries, 0);
+		qd_chk_found(c, QD_F_BITMAP_TABLE, QD_AT_BITMAP, bitmap, e->table_off, e->table_entries, 0);
 		c->result->blind = true;
 		return 0;
 	}
-	rc = chk_add_struct(c, e->table_off, nbytes, QD_STRUCT_BITMAP_TABLE, bitmap, err);
+	rc = qd_chk_add_struct(c, e->table_off, nbytes, QD_STRUCT_BITMAP_TABLE, bitmap, err);
 	return rc ? rc : take_table(c, bitmap, e->table_off, nbytes, err);
 }
 
@@ -105,13 +105,13 @@ static int take_directory(struct chk *c, const uint8_t *dir, struct qd_err *err)
 		pos += nbytes;
 	}
 	if (pos != size || i != c->bitmap_count) {
-		chk_found(c, QD_F_BITMAP_ENTRY, QD_AT_BITMAP, i, pos, 0, 0);
+		qd_chk_found(c, QD_F_BITMAP_ENTRY, QD_AT_BITMAP, i, pos, 0, 0);
 		c->result->blind = true;
 	}
 	return 0;
 }
 
-int chk_bitmaps(struct chk *c, struct qd_err *err)
+int qd_chk_bitmaps(struct chk *c, struct qd_err *err)
 {
 	uint8_t *dir;
 	bool ok;
@@ -120,19 +120,19 @@ int chk_bitmaps(struct chk *c, struct qd_err *err)
 	if (!c->has_bitmaps)
 		return 0;
 	if (c->bitmap_dir_off == 0 || !qd_is_aligned(c->bitmap_dir_off, c->geom.cluster_size) ||
-	    !chk_in_file(c, c->bitmap_dir_off, c->bitmap_dir_size)) {
-		chk_found(c, QD_F_BITMAP_DIRECTORY, QD_AT_BITMAPS, 0, c->bitmap_dir_off, c->bitmap_dir_size,
-			  0);
+	    !qd_chk_in_file(c, c->bitmap_dir_off, c->bitmap_dir_size)) {
+		qd_chk_found(c, QD_F_BITMAP_DIRECTORY, QD_AT_BITMAPS, 0, c->bitmap_dir_off,
+			     c->bitmap_dir_size, 0);
 		c->result->blind = true;
 		return 0;
 	}
-	rc = chk_add_struct(c, c->bitmap_dir_off, c->bitmap_dir_size, QD_STRUCT_BITMAP_DIR, 0, err);
+	rc = qd_chk_add_struct(c, c->bitmap_dir_off, c->bitmap_dir_size, QD_STRUCT_BITMAP_DIR, 0, err);
 	if (rc)
 		return rc;
 	dir = malloc(c->bitmap_dir_size);
 	if (!dir)
 		return qd_err_nomem(err, "the bitmap directory");
-	rc = chk_read(c, dir, c->bitmap_dir_size, c->bitmap_dir_off, &ok, err);
+	rc = qd_chk_read(c, dir, c->bitmap_dir_size, c->bitmap_dir_off, &ok, err);
 	if (rc == 0 && ok)
 		rc = take_directory(c, dir, err);
 	free(dir);

@@ -19,13 +19,13 @@ static int check_geometry(struct chk *c)
 	uint64_t least = (h->incompatible & QD_INCOMPAT_EXTL2) ? 14 : QD_MIN_CLUSTER_BITS;
 
 	if (h->incompatible & ~QD_INCOMPAT_KNOWN) {
-		chk_found(c, QD_F_HEADER_FEATURE, QD_AT_HEADER, 0, h->incompatible & ~QD_INCOMPAT_KNOWN, 0,
-			  0);
+		qd_chk_found(c, QD_F_HEADER_FEATURE, QD_AT_HEADER, 0, h->incompatible & ~QD_INCOMPAT_KNOWN, 0,
+			     0);
 		return 1;
 	}
 	if (h->cluster_bits < least || h->cluster_bits > QD_MAX_CLUSTER_BITS || h->refcount_order > 6) {
-		chk_found(c, QD_F_HEADER_GEOMETRY, QD_AT_HEADER, 0, h->cluster_bits, h->refcount_order,
-			  least);
+		qd_chk_found(c, QD_F_HEADER_GEOMETRY, QD_AT_HEADER, 0, h->cluster_bits, h->refcount_order,
+			     least);
 		return 1;
 	}
 	return 0;
@@ -39,23 +39,23 @@ static void check_fields(struct chk *c)
 
 	if (h->version >= 3 && (h->header_length < QD_HEADER_V3_SIZE || h->header_length > cluster_size ||
 				h->header_length % 8 != 0))
-		chk_found(c, QD_F_HEADER_LENGTH, QD_AT_HEADER, 0, h->header_length, QD_HEADER_V3_SIZE,
-			  cluster_size);
+		qd_chk_found(c, QD_F_HEADER_LENGTH, QD_AT_HEADER, 0, h->header_length, QD_HEADER_V3_SIZE,
+			     cluster_size);
 	if (h->compression_type > QD_COMPRESSION_ZSTD || (h->compression_type != 0) != type_bit)
-		chk_found(c, QD_F_HEADER_COMPRESSION, QD_AT_HEADER, 0, h->compression_type, type_bit, 0);
+		qd_chk_found(c, QD_F_HEADER_COMPRESSION, QD_AT_HEADER, 0, h->compression_type, type_bit, 0);
 	if ((h->autoclear & QD_AUTOCLEAR_DATA_FILE_RAW) && !(h->incompatible & QD_INCOMPAT_DATA_FILE))
-		chk_found(c, QD_F_HEADER_DATA_FILE, QD_AT_HEADER, 0, h->autoclear, h->incompatible, 0);
+		qd_chk_found(c, QD_F_HEADER_DATA_FILE, QD_AT_HEADER, 0, h->autoclear, h->incompatible, 0);
 	if (h->crypt_method > QD_CRYPT_LUKS)
-		chk_found(c, QD_F_HEADER_CRYPT, QD_AT_HEADER, 0, h->crypt_method, 0, 0);
+		qd_chk_found(c, QD_F_HEADER_CRYPT, QD_AT_HEADER, 0, h->crypt_method, 0, 0);
 	if (h->backing_name_off != 0 &&
 	    (h->backing_name_len > QD_MAX_BACKING_NAME ||
 	     !qd_range_within(h->backing_name_off, h->backing_name_len, cluster_size)))
-		chk_found(c, QD_F_HEADER_BACKING, QD_AT_HEADER, 0, h->backing_name_off, h->backing_name_len,
-			  cluster_size);
+		qd_chk_found(c, QD_F_HEADER_BACKING, QD_AT_HEADER, 0, h->backing_name_off,
+			     h->backing_name_len, cluster_size);
 	if (h->incompatible & QD_INCOMPAT_DIRTY)
-		chk_found(c, QD_F_DIRTY, QD_AT_HEADER, 0, 0, 0, 0);
+		qd_chk_found(c, QD_F_DIRTY, QD_AT_HEADER, 0, 0, 0, 0);
 	if (h->incompatible & QD_INCOMPAT_CORRUPT)
-		chk_found(c, QD_F_CORRUPT_BIT, QD_AT_HEADER, 0, 0, 0, 0);
+		qd_chk_found(c, QD_F_CORRUPT_BIT, QD_AT_HEADER, 0, 0, 0, 0);
 }
 
 static int take_crypto(struct chk *c, const struct qd_header_ext *ext, struct qd_err *err)
@@ -64,11 +64,11 @@ static int take_crypto(struct chk *c, const struct qd_header_ext *ext, struct qd
 	uint64_t nbytes = ext->nbytes >= 16 ? qd_get_be64(ext->data + 8) : 0;
 
 	if (ext->nbytes != 16 || nbytes == 0 || nbytes > MAX_CRYPTO_HEADER ||
-	    !qd_is_aligned(off, c->geom.cluster_size) || !chk_in_file(c, off, nbytes)) {
-		chk_found(c, QD_F_CRYPTO_HEADER, QD_AT_HEADER, 0, off, nbytes, 0);
+	    !qd_is_aligned(off, c->geom.cluster_size) || !qd_chk_in_file(c, off, nbytes)) {
+		qd_chk_found(c, QD_F_CRYPTO_HEADER, QD_AT_HEADER, 0, off, nbytes, 0);
 		return 0;
 	}
-	return chk_add_struct(c, off, nbytes, QD_STRUCT_CRYPTO, 0, err);
+	return qd_chk_add_struct(c, off, nbytes, QD_STRUCT_CRYPTO, 0, err);
 }
 
 /* A bitmaps extension without its autoclear bit is void, and version 2 has none. */
@@ -78,14 +78,14 @@ static void take_bitmaps(struct chk *c, const struct qd_header_ext *ext)
 
 	if (!(c->header.autoclear & QD_AUTOCLEAR_BITMAPS)) {
 		if (c->header.version >= 3)
-			chk_found(c, QD_F_BITMAP_STALE, QD_AT_BITMAPS, 0, 0, 0, 0);
+			qd_chk_found(c, QD_F_BITMAP_STALE, QD_AT_BITMAPS, 0, 0, 0, 0);
 		return;
 	}
 	if (qd_bitmap_ext_decode(ext->data, ext->nbytes, &b, NULL) < 0) {
 		if (ext->nbytes >= QD_BITMAP_EXT_SIZE)
 			b = (struct qd_bitmap_ext){ qd_get_be32(ext->data), qd_get_be64(ext->data + 8),
 						    qd_get_be64(ext->data + 16) };
-		chk_found(c, QD_F_BITMAP_EXTENSION, QD_AT_BITMAPS, 0, b.count, b.dir_size, b.dir_off);
+		qd_chk_found(c, QD_F_BITMAP_EXTENSION, QD_AT_BITMAPS, 0, b.count, b.dir_size, b.dir_off);
 		return;
 	}
 	c->has_bitmaps = true;
@@ -116,9 +116,9 @@ static int take_extensions(struct chk *c, const uint8_t *buf, struct qd_err *err
 			return rc;
 	}
 	if (more < 0)
-		chk_found(c, QD_F_HEADER_EXTENSION, QD_AT_HEADER, 0, pos,
-			  pos + 8 <= end ? qd_get_be32(buf + pos) : 0,
-			  pos + 8 <= end ? qd_get_be32(buf + pos + 4) : end - pos);
+		qd_chk_found(c, QD_F_HEADER_EXTENSION, QD_AT_HEADER, 0, pos,
+			     pos + 8 <= end ? qd_get_be32(buf + pos) : 0,
+			     pos + 8 <= end ? qd_get_be32(buf + pos + 4) : end - pos);
 	return 0;
 }
 
@@ -141,7 +141,7 @@ static int read_header(struct chk *c, struct qd_err *err)
 	return rc ? qd_err_file(err, rc, c->io->name) : 0;
 }
 
-int chk_header(struct chk *c, struct qd_err *err)
+int qd_chk_header(struct chk *c, struct qd_err *err)
 {
 	const struct qd_header *h = &c->header;
 	uint8_t *buf = NULL;
@@ -166,13 +166,13 @@ int chk_header(struct chk *c, struct qd_err *err)
 	c->result->dirty = (h->incompatible & QD_INCOMPAT_DIRTY) != 0;
 	c->result->corrupt_bit = (h->incompatible & QD_INCOMPAT_CORRUPT) != 0;
 	check_fields(c);
-	rc = chk_add_struct(c, 0, c->geom.cluster_size, QD_STRUCT_HEADER, 0, err);
+	rc = qd_chk_add_struct(c, 0, c->geom.cluster_size, QD_STRUCT_HEADER, 0, err);
 	if (rc)
 		return rc;
 	buf = malloc(c->geom.cluster_size);
 	if (!buf)
 		return qd_err_nomem(err, "the header");
-	rc = chk_read(c, buf, c->geom.cluster_size, 0, &ok, err);
+	rc = qd_chk_read(c, buf, c->geom.cluster_size, 0, &ok, err);
 	if (rc == 0 && ok)
 		rc = take_extensions(c, buf, err);
 	free(buf);

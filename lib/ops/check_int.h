@@ -16,7 +16,7 @@
 /* A refcount table entry that cannot be used: the counts of its clusters are not known. */
 #define CHK_UNKNOWN_BLOCK 1u
 
-struct chk_snapshot {
+struct qd_chk_snapshot {
 	uint64_t l1_off;
 	uint32_t l1_entries;
 	uint64_t mapped_size;	/* bytes of disk and VM state */
@@ -46,7 +46,7 @@ struct chk {
 	uint64_t reftable_entries;
 	bool no_refcounts;	/* the table itself cannot be used: no count is judged */
 
-	struct chk_snapshot *snapshots;
+	struct qd_chk_snapshot *snapshots;
 	uint32_t nsnapshots;
 	uint32_t pin_layer;	/* 0: none */
 
@@ -63,11 +63,11 @@ struct chk {
 };
 
 /* Buffers of the parallel phases: how large, at least `least` bytes, and how many. */
-size_t chk_buffer_size(const struct chk *c, uint64_t least);
-unsigned chk_njobs(const struct chk *c, size_t buffer_size);
+size_t qd_chk_buffer_size(const struct chk *c, uint64_t least);
+unsigned qd_chk_njobs(const struct chk *c, size_t buffer_size);
 
 /* A list of findings, filled by one thread. */
-struct chk_list {
+struct qd_chk_list {
 	struct qd_finding *v;
 	size_t n;
 	size_t capacity;
@@ -76,60 +76,60 @@ struct chk_list {
 	uint64_t cluster_size;
 };
 
-void chk_list_add(struct chk_list *list, const struct qd_finding *f);
+void qd_chk_list_add(struct qd_chk_list *list, const struct qd_finding *f);
 
 /* Tells what is in the list and empties it. */
-int chk_list_emit(struct chk *c, struct chk_list *list, struct qd_err *err);
+int qd_chk_list_emit(struct chk *c, struct qd_chk_list *list, struct qd_err *err);
 
-void chk_emit(struct chk *c, const struct qd_finding *f);
+void qd_chk_emit(struct chk *c, const struct qd_finding *f);
 
 /* Shorthand for findings that stand alone. */
-void chk_found(struct chk *c, enum qd_finding_type type, enum qd_place_kind at, uint64_t index, uint64_t v0,
-	       uint64_t v1, uint64_t v2);
+void qd_chk_found(struct chk *c, enum qd_finding_type type, enum qd_place_kind at, uint64_t index,
+		  uint64_t v0, uint64_t v1, uint64_t v2);
 
 /* The label of a layer's snapshot, or NULL. */
-const char *chk_label(const struct chk *c, uint32_t layer);
+const char *qd_chk_label(const struct chk *c, uint32_t layer);
 
 /* QEMU's rule: a structure may reach past the end of the file by less than one cluster. */
-bool chk_in_file(const struct chk *c, uint64_t off, uint64_t nbytes);
+bool qd_chk_in_file(const struct chk *c, uint64_t off, uint64_t nbytes);
 
 /* Notes that a structure lies there; in the file, nbytes > 0. */
-int chk_add_struct(struct chk *c, uint64_t off, uint64_t nbytes, enum qd_struct_kind kind, uint32_t id,
-		   struct qd_err *err);
+int qd_chk_add_struct(struct chk *c, uint64_t off, uint64_t nbytes, enum qd_struct_kind kind, uint32_t id,
+		      struct qd_err *err);
 
 /*
  * Reads; what lies past the end of the file is zeros.  When the device fails, *ret_ok is
- * false, the buffer is zeros and the caller reports it; chk_read does that itself and is
+ * false, the buffer is zeros and the caller reports it; qd_chk_read does that itself and is
  * for one thread.
  */
-int chk_try_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *ret_ok, struct qd_err *err);
-int chk_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *ret_ok, struct qd_err *err);
+int qd_chk_try_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *ret_ok, struct qd_err *err);
+int qd_chk_read(struct chk *c, void *buf, size_t nbytes, uint64_t off, bool *ret_ok, struct qd_err *err);
 
 /* The phases; each returns 0, 1 when the check must end here, or an error. */
-int chk_header(struct chk *c, struct qd_err *err);
-int chk_reftable(struct chk *c, struct qd_err *err);
-int chk_snapshots(struct chk *c, struct qd_err *err);
-int chk_bitmaps(struct chk *c, struct qd_err *err);
-int chk_l1_tables(struct chk *c, struct qd_err *err);
-int chk_overlaps(struct chk *c, struct qd_err *err);
+int qd_chk_header(struct chk *c, struct qd_err *err);
+int qd_chk_reftable(struct chk *c, struct qd_err *err);
+int qd_chk_snapshots(struct chk *c, struct qd_err *err);
+int qd_chk_bitmaps(struct chk *c, struct qd_err *err);
+int qd_chk_l1_tables(struct chk *c, struct qd_err *err);
+int qd_chk_overlaps(struct chk *c, struct qd_err *err);
 
 /* What the entries of an L2 table are, for telling whether it is one. */
-struct chk_l2_look {
+struct qd_chk_l2_look {
 	uint64_t used;		/* not zero */
 	uint64_t mapped;	/* name a place within the file */
 	uint64_t impossible;	/* no program can have written them */
 };
-struct chk_l2_look chk_look_at_l2(const struct chk *c, const uint8_t *bytes);
+struct qd_chk_l2_look qd_chk_look_at_l2(const struct chk *c, const uint8_t *bytes);
 
-static inline bool chk_is_garbage(const struct chk_l2_look *l)
+static inline bool qd_chk_is_garbage(const struct qd_chk_l2_look *l)
 {
 	return (l->impossible >= 4 || (l->impossible && l->mapped == 0)) && l->impossible * 2 > l->used;
 }
 
 /* One L2 table and whom it belongs to. */
-struct chk_table {
+struct qd_chk_table {
 	struct chk *c;
-	struct chk_list *found;
+	struct qd_chk_list *found;
 	const uint8_t *bytes;
 	const struct qd_l2ref *ref;	/* the first */
 	bool local;			/* report what entries say by themselves */
@@ -137,7 +137,7 @@ struct chk_table {
 	uint64_t nrefs;
 	uint64_t nactive;
 	unsigned flags;			/* for the counts, without COPIED and CLEAR */
-	/* results of chk_count_table: entries */
+	/* results of qd_chk_count_table: entries */
 	uint64_t impossible;
 	uint64_t allocated;
 	uint64_t fragmented;
@@ -145,17 +145,17 @@ struct chk_table {
 	uint64_t contiguous;		/* host offset that would continue the run; 0: none yet */
 };
 
-void chk_count_table(struct chk_table *t);
-void chk_report_table(const struct chk_table *t);
+void qd_chk_count_table(struct qd_chk_table *t);
+void qd_chk_report_table(const struct qd_chk_table *t);
 
-enum chk_walk { CHK_WALK_COUNT, CHK_WALK_REPORT };
-int chk_walk_l2(struct chk *c, enum chk_walk mode, struct qd_err *err);
+enum qd_chk_walk { CHK_WALK_COUNT, CHK_WALK_REPORT };
+int qd_chk_walk_l2(struct chk *c, enum qd_chk_walk mode, struct qd_err *err);
 
 /* Chunks [first, end) of the counts: compares them, or replaces each byte by its verdict. */
 #define CHK_VERDICT_SOLE 1u	/* refcount 1 */
 #define CHK_VERDICT_META 2u
 #define CHK_VERDICT_UNKNOWN 4u
-enum chk_pass { CHK_PASS_COMPARE, CHK_PASS_VERDICT };
-int chk_refcounts(struct chk *c, enum chk_pass pass, uint64_t first, uint64_t end, struct qd_err *err);
+enum qd_chk_pass { CHK_PASS_COMPARE, CHK_PASS_VERDICT };
+int qd_chk_refcounts(struct chk *c, enum qd_chk_pass pass, uint64_t first, uint64_t end, struct qd_err *err);
 
 #endif

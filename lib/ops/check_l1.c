@@ -30,7 +30,7 @@ static struct qd_finding entry_finding(const struct layer *l, enum qd_finding_ty
 	const struct qd_geom *g = &l->c->geom;
 
 	return (struct qd_finding){
-		.type = type, .nitems = 1, .value = { entry }, .label = chk_label(l->c, l->number),
+		.type = type, .nitems = 1, .value = { entry }, .label = qd_chk_label(l->c, l->number),
 		.place = { QD_AT_L1_ENTRY, l->number, i, i << (g->l2_bits + g->cluster_bits),
 			   qd_entry_host_off(entry) },
 	};
@@ -40,7 +40,7 @@ static void entry_found(const struct layer *l, enum qd_finding_type type, uint64
 {
 	struct qd_finding f = entry_finding(l, type, i, entry);
 
-	chk_emit(l->c, &f);
+	qd_chk_emit(l->c, &f);
 }
 
 static int take_entry(const struct layer *l, uint64_t i, uint64_t entry, struct qd_err *err)
@@ -80,7 +80,7 @@ static int told_of_dup(void *ctx, const struct qd_l2ref *first, const struct qd_
 					    first->cluster << l->c->geom.cluster_bits);
 
 	f.value[1] = first->l1_index;
-	chk_emit(l->c, &f);
+	qd_chk_emit(l->c, &f);
 	return 0;
 }
 
@@ -102,7 +102,7 @@ static int take_entries(const struct layer *l, uint8_t *buf, uint64_t *ret_walke
 		if (pos >= end)
 			break;
 		piece = (size_t)qd_min_u64(PIECE, qd_min_u64(end, qd_align_up(hole, 8)) - pos);
-		rc = chk_read(c, buf, piece, pos, &ok, err);
+		rc = qd_chk_read(c, buf, piece, pos, &ok, err);
 		if (!ok)
 			c->result->blind = true;
 		for (size_t i = 0; rc == 0 && i < piece; i += 8) {
@@ -135,11 +135,11 @@ static void table_found(const struct layer *l, enum qd_finding_type type, uint64
 			uint64_t v2)
 {
 	struct qd_finding f = {
-		.type = type, .nitems = 1, .value = { v0, v1, v2 }, .label = chk_label(l->c, l->number),
+		.type = type, .nitems = 1, .value = { v0, v1, v2 }, .label = qd_chk_label(l->c, l->number),
 		.place = { QD_AT_L1, l->number, 0, QD_NOWHERE, l->off },
 	};
 
-	chk_emit(l->c, &f);
+	qd_chk_emit(l->c, &f);
 }
 
 /*
@@ -167,7 +167,7 @@ static bool check_place(struct layer *l, uint64_t needed)
 		c->result->blind = true;
 		return false;
 	}
-	if (!chk_in_file(c, l->off, l->nentries * 8)) {
+	if (!qd_chk_in_file(c, l->off, l->nentries * 8)) {
 		table_found(l, QD_F_L1_PAST_END, l->off, l->nentries * 8, 0);
 		c->result->blind = true;
 		entries = l->off < c->file_size ? (c->file_size - l->off) / 8 : 0;
@@ -184,20 +184,20 @@ static int walk_active(struct chk *c, struct qd_err *err)
 	int rc;
 
 	if (needed > MAX_L1_ENTRIES) {
-		chk_found(c, QD_F_HEADER_SIZE, QD_AT_HEADER, 0, h->virtual_size, needed, MAX_L1_ENTRIES);
+		qd_chk_found(c, QD_F_HEADER_SIZE, QD_AT_HEADER, 0, h->virtual_size, needed, MAX_L1_ENTRIES);
 		needed = qd_min_u64(h->l1_entries, MAX_L1_ENTRIES);
 	}
 	if (!check_place(&l, needed))
 		return 0;
-	rc = chk_add_struct(c, l.off, l.nentries * 8, QD_STRUCT_L1, 0, err);
+	rc = qd_chk_add_struct(c, l.off, l.nentries * 8, QD_STRUCT_L1, 0, err);
 	return rc ? rc : walk(&l, &walked, err);
 }
 
 /* Snapshots in the order their L1 tables lie on the host. */
 static int compare_snapshots(const void *pa, const void *pb)
 {
-	const struct chk_snapshot *a = *(const struct chk_snapshot *const *)pa;
-	const struct chk_snapshot *b = *(const struct chk_snapshot *const *)pb;
+	const struct qd_chk_snapshot *a = *(const struct qd_chk_snapshot *const *)pa;
+	const struct qd_chk_snapshot *b = *(const struct qd_chk_snapshot *const *)pb;
 
 	if (a->l1_off != b->l1_off)
 		return a->l1_off < b->l1_off ? -1 : 1;
@@ -206,7 +206,7 @@ static int compare_snapshots(const void *pa, const void *pb)
 	return a < b ? -1 : a > b;
 }
 
-static int walk_snapshots(struct chk *c, struct chk_snapshot **order, struct qd_err *err)
+static int walk_snapshots(struct chk *c, struct qd_chk_snapshot **order, struct qd_err *err)
 {
 	uint64_t walked = 0;
 	uint32_t next;
@@ -223,8 +223,8 @@ static int walk_snapshots(struct chk *c, struct chk_snapshot **order, struct qd_
 		if (!check_place(&l, needed))
 			continue;
 		for (uint32_t k = i; k < next; k++) {
-			rc = chk_add_struct(c, l.off, l.nentries * 8, QD_STRUCT_SNAPSHOT_L1,
-					    (uint32_t)(order[k] - c->snapshots), err);
+			rc = qd_chk_add_struct(c, l.off, l.nentries * 8, QD_STRUCT_SNAPSHOT_L1,
+					       (uint32_t)(order[k] - c->snapshots), err);
 			if (rc)
 				return rc;
 		}
@@ -239,9 +239,9 @@ static int walk_snapshots(struct chk *c, struct chk_snapshot **order, struct qd_
 	return 0;
 }
 
-int chk_l1_tables(struct chk *c, struct qd_err *err)
+int qd_chk_l1_tables(struct chk *c, struct qd_err *err)
 {
-	struct chk_snapshot **order;
+	struct qd_chk_snapshot **order;
 	int rc;
 
 	rc = walk_active(c, err);

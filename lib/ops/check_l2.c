@@ -28,13 +28,13 @@ struct job {
 	uint64_t fragmented;
 	uint64_t compressed;
 	bool found_garbage;
-	struct chk_list found;
+	struct qd_chk_list found;
 	struct walk *walk;
 };
 
 struct walk {
 	struct chk *c;
-	enum chk_walk mode;
+	enum qd_chk_walk mode;
 	bool local;		/* report what entries say by themselves */
 	size_t at;		/* next record */
 	size_t per_job;		/* tables */
@@ -43,7 +43,7 @@ struct walk {
 
 /* One finding instead of those about entries, from number nfound on in the job's list. */
 static void call_it_garbage(struct job *j, size_t first, size_t end, size_t nfound,
-			    const struct chk_l2_look *l)
+			    const struct qd_chk_l2_look *l)
 {
 	struct chk *c = j->walk->c;
 	const struct qd_geom *g = &c->geom;
@@ -51,7 +51,7 @@ static void call_it_garbage(struct job *j, size_t first, size_t end, size_t nfou
 	struct qd_finding f = {
 		.type = QD_F_L2_GARBAGE,
 		.nitems = 1,
-		.label = chk_label(c, r->layer),
+		.label = qd_chk_label(c, r->layer),
 		.value = { l->impossible, l->used, r->cluster << g->cluster_bits },
 		.place = { QD_AT_L1_ENTRY, r->layer, r->l1_index,
 			   (uint64_t)r->l1_index << (g->l2_bits + g->cluster_bits),
@@ -59,7 +59,7 @@ static void call_it_garbage(struct job *j, size_t first, size_t end, size_t nfou
 	};
 
 	j->found.n = nfound;
-	chk_list_add(&j->found, &f);
+	qd_chk_list_add(&j->found, &f);
 	j->found_garbage = true;
 	for (size_t i = first; i < end; i++)
 		c->l2.v[i].bad = true;
@@ -68,7 +68,7 @@ static void call_it_garbage(struct job *j, size_t first, size_t end, size_t nfou
 static void look_at(struct job *j, size_t first, size_t end, const uint8_t *bytes)
 {
 	struct chk *c = j->walk->c;
-	struct chk_table t = {
+	struct qd_chk_table t = {
 		.c = c, .found = &j->found, .local = j->walk->local, .plain_mask = j->walk->plain_mask,
 		.bytes = bytes, .ref = &c->l2.v[first],
 	};
@@ -87,14 +87,14 @@ static void look_at(struct job *j, size_t first, size_t end, const uint8_t *byte
 	if (t.nactive > 1)
 		t.flags |= QD_COUNT_TWICE;
 	if (j->walk->mode == CHK_WALK_REPORT) {
-		chk_report_table(&t);
+		qd_chk_report_table(&t);
 		return;
 	}
-	chk_count_table(&t);
+	qd_chk_count_table(&t);
 	if (t.impossible && j->walk->local) {
-		struct chk_l2_look l = chk_look_at_l2(c, bytes);
+		struct qd_chk_l2_look l = qd_chk_look_at_l2(c, bytes);
 
-		if (chk_is_garbage(&l)) {
+		if (qd_chk_is_garbage(&l)) {
 			call_it_garbage(j, first, end, nfound, &l);
 			return;
 		}
@@ -122,7 +122,7 @@ static int read_tables(struct job *j, struct qd_err *err)
 			n++;
 		}
 		nbytes = (size_t)n * size;
-		rc = chk_try_read(c, p, nbytes, first << c->geom.cluster_bits, &ok, err);
+		rc = qd_chk_try_read(c, p, nbytes, first << c->geom.cluster_bits, &ok, err);
 		if (rc)
 			return rc;
 		if (!ok)
@@ -142,7 +142,7 @@ static int read_one_by_one(struct job *j, struct qd_err *err)
 
 	for (size_t i = j->first; i < j->end; i = qd_l2set_group(&c->l2, i), p += size) {
 		uint64_t off = c->l2.v[i].cluster << c->geom.cluster_bits;
-		int rc = chk_try_read(c, p, size, off, &ok, err);
+		int rc = qd_chk_try_read(c, p, size, off, &ok, err);
 
 		if (rc)
 			return rc;
@@ -152,7 +152,7 @@ static int read_one_by_one(struct job *j, struct qd_err *err)
 				.place = { QD_AT_HOST, 0, 0, QD_NOWHERE, off },
 			};
 
-			chk_list_add(&j->found, &f);
+			qd_chk_list_add(&j->found, &f);
 		}
 	}
 	return 0;
@@ -214,20 +214,20 @@ static int commit(void *ctx, void *job, struct qd_err *err)
 		c->result->compressed_clusters += j->compressed;
 	}
 	c->found_garbage = c->found_garbage || j->found_garbage;
-	rc = chk_list_emit(c, &j->found, err);
+	rc = qd_chk_list_emit(c, &j->found, err);
 	return rc ? rc : qd_progress_add(c->progress, j->ntables << c->geom.cluster_bits, err);
 }
 
-int chk_walk_l2(struct chk *c, enum chk_walk mode, struct qd_err *err)
+int qd_chk_walk_l2(struct chk *c, enum qd_chk_walk mode, struct qd_err *err)
 {
 	static const struct qd_pipeline_ops ops = { .next = next, .prepare = prepare, .commit = commit };
-	size_t size = chk_buffer_size(c, c->geom.cluster_size);
+	size_t size = qd_chk_buffer_size(c, c->geom.cluster_size);
 	struct walk w = {
 		.c = c, .mode = mode, .local = mode == CHK_WALK_COUNT && !c->local_done,
 		.per_job = size >> c->geom.cluster_bits,
 		.plain_mask = c->data_file ? 0 : QD_COPIED | (QD_OFFSET_MASK & ~(c->geom.cluster_size - 1)),
 	};
-	unsigned njobs = chk_njobs(c, size);
+	unsigned njobs = qd_chk_njobs(c, size);
 	struct job *jobs = calloc(njobs, sizeof(*jobs));
 	uint8_t *bufs = malloc(size * njobs);
 	int rc = jobs && bufs ? 0 : qd_err_nomem(err, "L2 tables");

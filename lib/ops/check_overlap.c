@@ -31,11 +31,11 @@ static int structures_overlap(void *ctx, const struct qd_extent *earlier, const 
 	};
 
 	if (earlier->kind == QD_STRUCT_REFBLOCK && later->kind == QD_STRUCT_REFBLOCK) {
-		chk_found(c, QD_F_REFBLOCK_SHARED, QD_AT_REFTABLE_ENTRY, later->id, f.place.host_off,
-			  earlier->id, 0);
+		qd_chk_found(c, QD_F_REFBLOCK_SHARED, QD_AT_REFTABLE_ENTRY, later->id, f.place.host_off,
+			     earlier->id, 0);
 		return 0;
 	}
-	chk_emit(c, &f);
+	qd_chk_emit(c, &f);
 	forget_block(c, earlier);
 	forget_block(c, later);
 	return 0;
@@ -44,15 +44,15 @@ static int structures_overlap(void *ctx, const struct qd_extent *earlier, const 
 static int looks_like_l2(struct chk *c, uint64_t cluster, bool *ret_does, struct qd_err *err)
 {
 	uint8_t *buf = malloc(c->geom.cluster_size);
-	struct chk_l2_look l;
+	struct qd_chk_l2_look l;
 	bool ok;
 	int rc;
 
 	if (!buf)
 		return qd_err_nomem(err, "an L2 table");
-	rc = chk_try_read(c, buf, c->geom.cluster_size, cluster << c->geom.cluster_bits, &ok, err);
+	rc = qd_chk_try_read(c, buf, c->geom.cluster_size, cluster << c->geom.cluster_bits, &ok, err);
 	if (rc == 0) {
-		l = chk_look_at_l2(c, buf);
+		l = qd_chk_look_at_l2(c, buf);
 		*ret_does = ok && !l.impossible && l.mapped * 2 > l.used;
 	}
 	free(buf);
@@ -83,7 +83,7 @@ static int table_overlaps(struct chk *c, struct qd_l2ref *r, const struct qd_ext
 	const struct qd_geom *g = &c->geom;
 	uint64_t off = r->cluster << g->cluster_bits;
 	struct qd_finding f = {
-		.type = QD_F_L1_ENTRY_OVERLAP, .nitems = 1, .label = chk_label(c, r->layer),
+		.type = QD_F_L1_ENTRY_OVERLAP, .nitems = 1, .label = qd_chk_label(c, r->layer),
 		.value = { off, e->kind, e->id },
 		.place = { QD_AT_L1_ENTRY, r->layer, r->l1_index,
 			   (uint64_t)r->l1_index << (g->l2_bits + g->cluster_bits), off },
@@ -104,7 +104,7 @@ static int table_overlaps(struct chk *c, struct qd_l2ref *r, const struct qd_ext
 		};
 		forget_block(c, e);
 	}
-	chk_emit(c, &f);
+	qd_chk_emit(c, &f);
 	return 0;
 }
 
@@ -120,7 +120,7 @@ static int tables_overlap(struct chk *c, struct qd_err *err)
 	}
 	return 0;
 }
-int chk_overlaps(struct chk *c, struct qd_err *err)
+int qd_chk_overlaps(struct chk *c, struct qd_err *err)
 {
 	int rc;
 

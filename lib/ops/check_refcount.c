@@ -28,12 +28,12 @@ struct job {
 	uint64_t last_used;	/* last cluster in use + 1, 0: none */
 	bool need_report;
 	bool unreadable;	/* some of it: nothing is judged */
-	struct chk_list found;
+	struct qd_chk_list found;
 };
 
 struct pass {
 	struct chk *c;
-	enum chk_pass kind;
+	enum qd_chk_pass kind;
 	uint64_t at;		/* next chunk */
 	uint64_t end;
 	uint64_t per_job;	/* chunks */
@@ -66,7 +66,7 @@ static void host_found(const struct chk *c, struct job *j, enum qd_finding_type 
 		.place = { QD_AT_HOST, 0, 0, QD_NOWHERE, cluster << c->geom.cluster_bits },
 	};
 
-	chk_list_add(&j->found, &f);
+	qd_chk_list_add(&j->found, &f);
 }
 
 /* A stored count that is not what was counted, or flags that may be wrong. */
@@ -231,7 +231,7 @@ static void judge_l1_flags(const struct chk *c, struct job *j)
 		f.value[1] = qd_refcount_get(j->stored, g->refcount_order, r->cluster - j->first);
 		f.type = r->copied ? QD_F_L1_COPIED_SET : QD_F_L1_COPIED_CLEAR;
 		if (r->copied != (f.value[1] == 1))
-			chk_list_add(&j->found, &f);
+			qd_chk_list_add(&j->found, &f);
 	}
 }
 
@@ -256,8 +256,8 @@ static int read_stored(const struct pass *s, struct job *j, struct qd_err *err)
 			end = qd_min_u64(j->end, end + entries);
 			run++;
 		}
-		rc = chk_try_read(c, to, stored_bytes(c, end - k), block + stored_bytes(c, k % entries), &ok,
-				  err);
+		rc = qd_chk_try_read(c, to, stored_bytes(c, end - k), block + stored_bytes(c, k % entries),
+				     &ok, err);
 		if (rc)
 			return rc;
 		if (!ok) {
@@ -339,7 +339,7 @@ static int commit(void *ctx, void *job, struct qd_err *err)
 
 	c->past_last = qd_max_u64(c->past_last, j->last_used);
 	c->need_report = c->need_report || j->need_report;
-	rc = chk_list_emit(c, &j->found, err);
+	rc = qd_chk_list_emit(c, &j->found, err);
 	return rc ? rc : qd_progress_add(c->progress, stored_bytes(c, j->end - j->first), err);
 }
 
@@ -353,12 +353,12 @@ static uint64_t described(const struct chk *c)
 	return qd_max_u64(n * c->geom.block_entries, c->counts->nclusters);
 }
 
-int chk_refcounts(struct chk *c, enum chk_pass kind, uint64_t first, uint64_t end, struct qd_err *err)
+int qd_chk_refcounts(struct chk *c, enum qd_chk_pass kind, uint64_t first, uint64_t end, struct qd_err *err)
 {
 	static const struct qd_pipeline_ops ops = { .next = next, .prepare = prepare, .commit = commit };
 	struct pass s = { .c = c, .kind = kind, .at = first, .end = end, .limit = described(c) };
-	size_t size = chk_buffer_size(c, stored_bytes(c, QD_COUNTS_CHUNK));
-	unsigned njobs = chk_njobs(c, size);
+	size_t size = qd_chk_buffer_size(c, stored_bytes(c, QD_COUNTS_CHUNK));
+	unsigned njobs = qd_chk_njobs(c, size);
 	struct job *jobs = calloc(njobs, sizeof(*jobs));
 	uint8_t *bufs = malloc(size * njobs);
 	int rc = jobs && bufs ? 0 : qd_err_nomem(err, "refcount blocks");

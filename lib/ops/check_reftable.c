@@ -4,7 +4,7 @@
  *
  * Afterwards chk.reftable holds, for each entry, the block's offset, 0, or
  * CHK_UNKNOWN_BLOCK.  A block that turns out to be something else as well is made
- * unknown by chk_overlaps.
+ * unknown by qd_chk_overlaps.
  */
 #include "ops/check_int.h"
 
@@ -20,15 +20,15 @@ static bool check_place(struct chk *c)
 	uint64_t nbytes = (uint64_t)h->reftable_clusters << c->geom.cluster_bits;
 
 	if (h->reftable_clusters == 0 || h->reftable_clusters > max) {
-		chk_found(c, QD_F_REFTABLE_SIZE, QD_AT_REFTABLE, 0, h->reftable_clusters, max, 0);
+		qd_chk_found(c, QD_F_REFTABLE_SIZE, QD_AT_REFTABLE, 0, h->reftable_clusters, max, 0);
 		return false;
 	}
 	if (!qd_is_aligned(h->reftable_off, c->geom.cluster_size)) {
-		chk_found(c, QD_F_REFTABLE_UNALIGNED, QD_AT_REFTABLE, 0, h->reftable_off, 0, 0);
+		qd_chk_found(c, QD_F_REFTABLE_UNALIGNED, QD_AT_REFTABLE, 0, h->reftable_off, 0, 0);
 		return false;
 	}
-	if (!chk_in_file(c, h->reftable_off, nbytes)) {
-		chk_found(c, QD_F_REFTABLE_PAST_END, QD_AT_REFTABLE, 0, h->reftable_off, nbytes, 0);
+	if (!qd_chk_in_file(c, h->reftable_off, nbytes)) {
+		qd_chk_found(c, QD_F_REFTABLE_PAST_END, QD_AT_REFTABLE, 0, h->reftable_off, nbytes, 0);
 		return false;
 	}
 	return true;
@@ -42,23 +42,23 @@ static int take_entry(struct chk *c, uint64_t i, uint64_t entry, struct qd_err *
 	if (entry == 0)
 		return 0;
 	if (entry & ~QD_REFTABLE_OFFSET_MASK)
-		chk_found(c, QD_F_REFBLOCK_RESERVED, QD_AT_REFTABLE_ENTRY, i, entry, 0, 0);
+		qd_chk_found(c, QD_F_REFBLOCK_RESERVED, QD_AT_REFTABLE_ENTRY, i, entry, 0, 0);
 	if (off == 0)
 		return 0;
 	c->reftable[i] = CHK_UNKNOWN_BLOCK;
 	if (!qd_is_aligned(off, c->geom.cluster_size)) {
-		chk_found(c, QD_F_REFBLOCK_UNALIGNED, QD_AT_REFTABLE_ENTRY, i, entry, 0, 0);
+		qd_chk_found(c, QD_F_REFBLOCK_UNALIGNED, QD_AT_REFTABLE_ENTRY, i, entry, 0, 0);
 		return 0;
 	}
 	if (off >> c->geom.cluster_bits >= c->nclusters) {
-		chk_found(c, QD_F_REFBLOCK_PAST_END, QD_AT_REFTABLE_ENTRY, i, entry, 0, 0);
+		qd_chk_found(c, QD_F_REFBLOCK_PAST_END, QD_AT_REFTABLE_ENTRY, i, entry, 0, 0);
 		return 0;
 	}
 	c->reftable[i] = off;
-	return chk_add_struct(c, off, c->geom.cluster_size, QD_STRUCT_REFBLOCK, (uint32_t)i, err);
+	return qd_chk_add_struct(c, off, c->geom.cluster_size, QD_STRUCT_REFBLOCK, (uint32_t)i, err);
 }
 
-int chk_reftable(struct chk *c, struct qd_err *err)
+int qd_chk_reftable(struct chk *c, struct qd_err *err)
 {
 	const struct qd_header *h = &c->header;
 	size_t nbytes;
@@ -70,13 +70,13 @@ int chk_reftable(struct chk *c, struct qd_err *err)
 		return 0;
 	}
 	nbytes = (size_t)h->reftable_clusters << c->geom.cluster_bits;
-	rc = chk_add_struct(c, h->reftable_off, nbytes, QD_STRUCT_REFTABLE, 0, err);
+	rc = qd_chk_add_struct(c, h->reftable_off, nbytes, QD_STRUCT_REFTABLE, 0, err);
 	if (rc)
 		return rc;
 	c->reftable = malloc(nbytes);
 	if (!c->reftable)
 		return qd_err_nomem(err, "the refcount table");
-	rc = chk_read(c, c->reftable, nbytes, h->reftable_off, &ok, err);
+	rc = qd_chk_read(c, c->reftable, nbytes, h->reftable_off, &ok, err);
 	if (rc)
 		return rc;
 	c->no_refcounts = !ok;

@@ -61,7 +61,7 @@ static bool is_nothing(const struct qd_snapshot_entry *e)
 
 static int take_entry(struct chk *c, uint32_t i, const struct qd_snapshot_entry *e, struct qd_err *err)
 {
-	struct chk_snapshot *s = &c->snapshots[i];
+	struct qd_chk_snapshot *s = &c->snapshots[i];
 
 	s->label = make_label(e);
 	if (!s->label)
@@ -75,8 +75,8 @@ static int take_entry(struct chk *c, uint32_t i, const struct qd_snapshot_entry 
 	if (is_pin(e) && c->pin_layer == 0)
 		c->pin_layer = i + 1;
 	if (c->header.version >= 3 && e->extra_len < MIN_EXTRA_V3)
-		chk_found(c, QD_F_SNAPSHOT_EXTRA, QD_AT_SNAPSHOT, i, e->extra_len, MIN_EXTRA_V3,
-			  QD_SNAPSHOT_MAX_EXTRA);
+		qd_chk_found(c, QD_F_SNAPSHOT_EXTRA, QD_AT_SNAPSHOT, i, e->extra_len, MIN_EXTRA_V3,
+			     QD_SNAPSHOT_MAX_EXTRA);
 	return 0;
 }
 
@@ -91,7 +91,7 @@ static int fill_window(struct table *t, uint64_t off, const uint8_t **ret_p, siz
 	if (off - t->buf_off + LONGEST > t->buf_size) {
 		t->buf_off = off;
 		t->buf_size = WINDOW;
-		rc = chk_read(c, t->buf, WINDOW, off, &ok, err);
+		rc = qd_chk_read(c, t->buf, WINDOW, off, &ok, err);
 		if (rc)
 			return rc;
 		if (!ok)
@@ -120,7 +120,7 @@ static int take_table(struct table *t, uint32_t count, uint64_t *ret_nbytes, str
 		if (used > QD_SNAPSHOT_MAX_TABLE ||
 		    qd_snapshot_decode(p, left, c->header.virtual_size, &e, &nbytes, NULL) < 0 ||
 		    is_nothing(&e)) {
-			chk_found(c, QD_F_SNAPSHOT_ENTRY, QD_AT_SNAPSHOT, i, off + used, count - i, 0);
+			qd_chk_found(c, QD_F_SNAPSHOT_ENTRY, QD_AT_SNAPSHOT, i, off + used, count - i, 0);
 			c->result->blind = true;
 			break;
 		}
@@ -158,8 +158,8 @@ static int find_duplicates(struct chk *c, struct qd_err *err)
 	qsort(ids, c->nsnapshots, sizeof(*ids), compare_ids);
 	for (uint32_t i = 1; i < c->nsnapshots; i++)
 		if (ids[i].hash == ids[i - 1].hash)
-			chk_found(c, QD_F_SNAPSHOT_DUPLICATE, QD_AT_SNAPSHOT, ids[i].number,
-				  ids[i - 1].number, 0, 0);
+			qd_chk_found(c, QD_F_SNAPSHOT_DUPLICATE, QD_AT_SNAPSHOT, ids[i].number,
+				     ids[i - 1].number, 0, 0);
 	free(ids);
 	return 0;
 }
@@ -172,26 +172,26 @@ static bool check_place(struct chk *c, uint32_t *ret_count)
 	if (h->snapshot_count == 0) {
 		/* Nothing is there; but stock QEMU opens no image where it could not be. */
 		if (!qd_is_aligned(h->snapshots_off, c->geom.cluster_size) || h->snapshots_off > INT64_MAX)
-			chk_found(c, QD_F_SNAPSHOT_TABLE, QD_AT_SNAPSHOT_TABLE, 0, h->snapshots_off, 0, 0);
+			qd_chk_found(c, QD_F_SNAPSHOT_TABLE, QD_AT_SNAPSHOT_TABLE, 0, h->snapshots_off, 0, 0);
 		return false;
 	}
 	if (h->snapshot_count > QD_MAX_SNAPSHOTS) {
-		chk_found(c, QD_F_SNAPSHOT_COUNT, QD_AT_SNAPSHOT_TABLE, 0, h->snapshot_count,
-			  QD_MAX_SNAPSHOTS, 0);
+		qd_chk_found(c, QD_F_SNAPSHOT_COUNT, QD_AT_SNAPSHOT_TABLE, 0, h->snapshot_count,
+			     QD_MAX_SNAPSHOTS, 0);
 		*ret_count = QD_MAX_SNAPSHOTS;
 		c->result->blind = true;
 	}
 	if (!qd_is_aligned(h->snapshots_off, c->geom.cluster_size) || h->snapshots_off == 0 ||
-	    !chk_in_file(c, h->snapshots_off, QD_SNAPSHOT_FIXED)) {
-		chk_found(c, QD_F_SNAPSHOT_TABLE, QD_AT_SNAPSHOT_TABLE, 0, h->snapshots_off,
-			  h->snapshot_count, 0);
+	    !qd_chk_in_file(c, h->snapshots_off, QD_SNAPSHOT_FIXED)) {
+		qd_chk_found(c, QD_F_SNAPSHOT_TABLE, QD_AT_SNAPSHOT_TABLE, 0, h->snapshots_off,
+			     h->snapshot_count, 0);
 		c->result->blind = true;
 		return false;
 	}
 	return true;
 }
 
-int chk_snapshots(struct chk *c, struct qd_err *err)
+int qd_chk_snapshots(struct chk *c, struct qd_err *err)
 {
 	struct table t = { .c = c };
 	uint64_t nbytes = 0;
@@ -201,8 +201,8 @@ int chk_snapshots(struct chk *c, struct qd_err *err)
 	if (!check_place(c, &count))
 		return 0;
 	if (c->data_file)
-		chk_found(c, QD_F_SNAPSHOT_DATA_FILE, QD_AT_SNAPSHOT_TABLE, 0, c->header.snapshot_count, 0,
-			  0);
+		qd_chk_found(c, QD_F_SNAPSHOT_DATA_FILE, QD_AT_SNAPSHOT_TABLE, 0, c->header.snapshot_count, 0,
+			     0);
 	c->snapshots = calloc(count, sizeof(*c->snapshots));
 	t.buf = malloc(WINDOW);
 	if (!c->snapshots || !t.buf) {
@@ -214,6 +214,6 @@ int chk_snapshots(struct chk *c, struct qd_err *err)
 	if (rc == 0)
 		rc = find_duplicates(c, err);
 	if (rc == 0 && nbytes > 0)
-		rc = chk_add_struct(c, c->header.snapshots_off, nbytes, QD_STRUCT_SNAPSHOT_TABLE, 0, err);
+		rc = qd_chk_add_struct(c, c->header.snapshots_off, nbytes, QD_STRUCT_SNAPSHOT_TABLE, 0, err);
 	return rc;
 }

@@ -4,7 +4,7 @@
  * counts have become verdicts, which of them contradict those.
  *
  * An entry that is plain, aligned and within the file takes the short way through
- * chk_count_table; nearly all do.
+ * qd_chk_count_table; nearly all do.
  *
  *	compressed   COPIED never; sectors within the file; refers to each cluster it touches
  *	standard     no reserved bits; aligned; within the file; refers to one cluster; in an
@@ -15,48 +15,48 @@
 
 #define PREFETCH 24u		/* entries ahead */
 
-static uint64_t guest_off(const struct chk_table *t, uint64_t i)
+static uint64_t guest_off(const struct qd_chk_table *t, uint64_t i)
 {
 	const struct qd_geom *g = &t->c->geom;
 
 	return (((uint64_t)t->ref->l1_index << g->l2_bits) + i) << g->cluster_bits;
 }
 
-static void found(const struct chk_table *t, enum qd_finding_type type, uint64_t i, uint64_t entry,
+static void found(const struct qd_chk_table *t, enum qd_finding_type type, uint64_t i, uint64_t entry,
 		  uint64_t v1, uint64_t v2)
 {
 	struct qd_finding f = {
 		.type = type,
 		.nitems = 1,
 		.value = { entry, v1, v2 },
-		.label = chk_label(t->c, t->ref->layer),
+		.label = qd_chk_label(t->c, t->ref->layer),
 		.place = { QD_AT_GUEST, t->ref->layer, i, guest_off(t, i),
 			   qd_entry_host_off(entry) },
 	};
 
-	chk_list_add(t->found, &f);
+	qd_chk_list_add(t->found, &f);
 }
 
-static unsigned flags_of(const struct chk_table *t, uint64_t entry)
+static unsigned flags_of(const struct qd_chk_table *t, uint64_t entry)
 {
 	if (t->nactive == 0)
 		return t->flags;
 	return t->flags | ((entry & QD_COPIED) ? QD_COUNT_COPIED : QD_COUNT_CLEAR);
 }
 
-static inline void note_run(struct chk_table *t, uint64_t off)
+static inline void note_run(struct qd_chk_table *t, uint64_t off)
 {
 	t->allocated++;
 	t->fragmented += t->contiguous != 0 && off != t->contiguous;
 	t->contiguous = off + t->c->geom.cluster_size;
 }
 
-static uint64_t bitmap_of(const struct chk_table *t, uint64_t i)
+static uint64_t bitmap_of(const struct qd_chk_table *t, uint64_t i)
 {
 	return t->c->geom.extended_l2 ? qd_get_be64(t->bytes + i * 16 + 8) : 0;
 }
 
-static void look_at_bitmap(const struct chk_table *t, uint64_t i, uint64_t entry, bool allocated)
+static void look_at_bitmap(const struct qd_chk_table *t, uint64_t i, uint64_t entry, bool allocated)
 {
 	uint64_t bitmap = bitmap_of(t, i);
 	uint64_t bad = allocated ? (bitmap >> 32) & bitmap : bitmap & UINT32_MAX;
@@ -65,7 +65,7 @@ static void look_at_bitmap(const struct chk_table *t, uint64_t i, uint64_t entry
 		found(t, QD_F_SUBCLUSTERS, i, entry, bitmap, 0);
 }
 
-static void look_at_compressed(const struct chk_table *t, uint64_t i, uint64_t entry)
+static void look_at_compressed(const struct qd_chk_table *t, uint64_t i, uint64_t entry)
 {
 	struct qd_compressed z = qd_l2_compressed(&t->c->geom, entry);
 
@@ -75,7 +75,7 @@ static void look_at_compressed(const struct chk_table *t, uint64_t i, uint64_t e
 		found(t, QD_F_COMPRESSED_DATA_FILE, i, entry, 0, 0);
 	else if (bitmap_of(t, i))
 		found(t, QD_F_COMPRESSED_SUBCLUSTERS, i, entry, bitmap_of(t, i), 0);
-	else if (!chk_in_file(t->c, z.host_off, z.nbytes))
+	else if (!qd_chk_in_file(t->c, z.host_off, z.nbytes))
 		found(t, QD_F_COMPRESSED_PAST_END, i, entry, 0, 0);
 }
 
@@ -85,7 +85,7 @@ static bool is_allocated(const struct chk *c, uint64_t entry)
 	return qd_entry_host_off(entry) != 0 || (c->data_file && (entry & QD_COPIED));
 }
 
-static void look_at_standard(const struct chk_table *t, uint64_t i, uint64_t entry)
+static void look_at_standard(const struct qd_chk_table *t, uint64_t i, uint64_t entry)
 {
 	const struct chk *c = t->c;
 	uint64_t off = qd_entry_host_off(entry);
@@ -108,7 +108,7 @@ static void look_at_standard(const struct chk_table *t, uint64_t i, uint64_t ent
 		found(t, QD_F_COPIED_CLEAR, i, entry, 0, 0);
 }
 
-static void count_compressed(struct chk_table *t, uint64_t i, uint64_t entry)
+static void count_compressed(struct qd_chk_table *t, uint64_t i, uint64_t entry)
 {
 	struct chk *c = t->c;
 	struct qd_compressed z = qd_l2_compressed(&c->geom, entry);
@@ -119,14 +119,14 @@ static void count_compressed(struct chk_table *t, uint64_t i, uint64_t entry)
 	t->allocated++;
 	t->compressed++;
 	t->fragmented++;
-	if (!chk_in_file(c, z.host_off, z.nbytes))
+	if (!qd_chk_in_file(c, z.host_off, z.nbytes))
 		return;
 	qd_compressed_clusters(&c->geom, z, &first, &last);
 	for (uint64_t k = first; k <= last; k++)
 		qd_counts_add(c->counts, k, 0, t->nrefs);
 }
 
-static void count_standard(struct chk_table *t, uint64_t entry)
+static void count_standard(struct qd_chk_table *t, uint64_t entry)
 {
 	struct chk *c = t->c;
 	uint64_t off = qd_entry_host_off(entry);
@@ -147,9 +147,9 @@ static bool is_impossible(const struct chk *c, uint64_t entry)
 	       !qd_is_aligned(qd_entry_host_off(entry), c->geom.cluster_size);
 }
 
-struct chk_l2_look chk_look_at_l2(const struct chk *c, const uint8_t *bytes)
+struct qd_chk_l2_look qd_chk_look_at_l2(const struct chk *c, const uint8_t *bytes)
 {
-	struct chk_l2_look l = { .used = 0 };
+	struct qd_chk_l2_look l = { .used = 0 };
 
 	for (uint64_t i = 0; i < c->geom.l2_entries; i++) {
 		uint64_t entry = qd_get_be64(bytes + i * c->geom.l2_entry_size);
@@ -165,7 +165,7 @@ struct chk_l2_look chk_look_at_l2(const struct chk *c, const uint8_t *bytes)
 }
 
 /* Everything that is not plain. */
-static void count_odd(struct chk_table *t, uint64_t i, uint64_t entry)
+static void count_odd(struct qd_chk_table *t, uint64_t i, uint64_t entry)
 {
 		if (qd_l2_is_compressed(entry)) {
 		if (t->local)
@@ -180,7 +180,7 @@ static void count_odd(struct chk_table *t, uint64_t i, uint64_t entry)
 }
 
 /* Eight entries for eight neighbours that nothing names yet, as most of a fresh image are. */
-static inline bool count_eight(struct chk_table *t, const uint8_t *p, uint64_t entry)
+static inline bool count_eight(struct qd_chk_table *t, const uint8_t *p, uint64_t entry)
 {
 	struct chk *c = t->c;
 	uint64_t off = entry & QD_OFFSET_MASK, cluster = off >> c->geom.cluster_bits, differ = 0;
@@ -197,7 +197,7 @@ static inline bool count_eight(struct chk_table *t, const uint8_t *p, uint64_t e
 	return true;
 }
 
-void chk_count_table(struct chk_table *t)
+void qd_chk_count_table(struct qd_chk_table *t)
 {
 	struct chk *c = t->c;
 	const uint64_t n = c->geom.l2_entries, bits = c->geom.cluster_bits, nclusters = c->nclusters;
@@ -235,8 +235,8 @@ static unsigned verdict(const struct chk *c, uint64_t cluster)
 	return chunk ? chunk->byte[cluster & (QD_COUNTS_CHUNK - 1)] : CHK_VERDICT_UNKNOWN;
 }
 
-static void report_overlap(const struct chk_table *t, enum qd_finding_type type, uint64_t i, uint64_t entry,
-			   uint64_t cluster)
+static void report_overlap(const struct qd_chk_table *t, enum qd_finding_type type, uint64_t i,
+			   uint64_t entry, uint64_t cluster)
 {
 	const struct qd_extent *e = qd_extents_find(&t->c->extents, cluster);
 
@@ -247,13 +247,13 @@ static void report_overlap(const struct chk_table *t, enum qd_finding_type type,
 		      t->c->l2.v[qd_l2set_lower_bound(&t->c->l2, cluster)].l1_index);
 }
 
-static void report_compressed(const struct chk_table *t, uint64_t i, uint64_t entry)
+static void report_compressed(const struct qd_chk_table *t, uint64_t i, uint64_t entry)
 {
 	const struct chk *c = t->c;
 	struct qd_compressed z = qd_l2_compressed(&c->geom, entry);
 	uint64_t first, last;
 
-	if (c->data_file || bitmap_of(t, i) || !chk_in_file(c, z.host_off, z.nbytes))
+	if (c->data_file || bitmap_of(t, i) || !qd_chk_in_file(c, z.host_off, z.nbytes))
 		return;
 	qd_compressed_clusters(&c->geom, z, &first, &last);
 	for (uint64_t k = first; k <= last; k++) {
@@ -264,7 +264,7 @@ static void report_compressed(const struct chk_table *t, uint64_t i, uint64_t en
 	}
 }
 
-static void report_standard(const struct chk_table *t, uint64_t i, uint64_t entry)
+static void report_standard(const struct qd_chk_table *t, uint64_t i, uint64_t entry)
 {
 	const struct chk *c = t->c;
 	uint64_t off = qd_entry_host_off(entry), cluster = off >> c->geom.cluster_bits;
@@ -281,7 +281,7 @@ static void report_standard(const struct chk_table *t, uint64_t i, uint64_t entr
 		found(t, copied ? QD_F_COPIED_SET : QD_F_COPIED_CLEAR, i, entry, 0, 0);
 }
 
-void chk_report_table(const struct chk_table *t)
+void qd_chk_report_table(const struct qd_chk_table *t)
 {
 	const size_t step = t->c->geom.l2_entry_size;
 

@@ -77,30 +77,34 @@ const char *qd_repair_verb_meaning(enum qd_repair_verb verb)
 	return verbs[verb].meaning;
 }
 
-void rep_plan(struct rep *r, enum qd_repair_verb verb, const struct qd_finding *f)
+void qd_rep_plan(struct rep *r, enum qd_repair_verb verb, const struct qd_finding *f)
 {
 	r->nplanned++;
 	if (r->opts->planned)
 		r->opts->planned(r->opts->ctx, verb, f, r->geom.cluster_size);
 }
 
-void rep_rebuild(struct rep *r, const struct qd_finding *f)
+void qd_rep_rebuild(struct rep *r, const struct qd_finding *f)
 {
 	r->nplanned += !r->rebuild;
 	r->rebuild = true;
 	if (!r->told_rebuild)
-		rep_plan(r, QD_REPAIR_REBUILD, f);
+		qd_rep_plan(r, QD_REPAIR_REBUILD, f);
 	r->told_rebuild = true;
 }
 
 /* ---- a round ---- */
 
-int rep_fix_one(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+int qd_rep_fix_one(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	static int (*const fixers[REP_NLEVELS])(struct rep *, const struct qd_finding *, struct qd_err *) = {
-		[REP_HEADER] = rep_fix_header, [REP_ROOTS] = rep_fix_root, [REP_L1] = rep_fix_l1,
-		[REP_L2] = rep_fix_l2, [REP_OVERFLOW] = rep_fix_overflow, [REP_COUNTS] = rep_fix_count,
-		[REP_COPIED] = rep_fix_copied,
+		[REP_HEADER] = qd_rep_fix_header,
+		[REP_ROOTS] = qd_rep_fix_root,
+		[REP_L1] = qd_rep_fix_l1,
+		[REP_L2] = qd_rep_fix_l2,
+		[REP_OVERFLOW] = qd_rep_fix_overflow,
+		[REP_COUNTS] = qd_rep_fix_count,
+		[REP_COPIED] = qd_rep_fix_copied,
 	};
 
 	return fixers[r->level](r, f, err);
@@ -127,7 +131,7 @@ static int fix_first(struct rep *r, struct qd_err *err)
 		for (size_t i = 0; rc == 0 && i < r->nfound && !r->refused; i++) {
 			if (pass_of(&r->found[i]) != pass || (pass < 2 && r->nplanned != before))
 				continue;
-			rc = rep_fix_one(r, &r->found[i], err);
+			rc = qd_rep_fix_one(r, &r->found[i], err);
 		}
 	}
 	return rc;
@@ -140,9 +144,9 @@ static int fix_round(struct rep *r, struct qd_err *err)
 	if (r->level <= REP_ROOTS)
 		return fix_first(r, err);
 	if (r->overflow && (r->level == REP_COUNTS || r->level == REP_COPIED))
-		return rep_fix_at_once(r, err);
+		return qd_rep_fix_at_once(r, err);
 	for (size_t i = 0; rc == 0 && i < r->nfound && !r->refused; i++)
-		rc = rep_fix_one(r, &r->found[i], err);
+		rc = qd_rep_fix_one(r, &r->found[i], err);
 	return rc;
 }
 
@@ -168,7 +172,7 @@ static bool is_success(const struct rep *r, const struct qd_check_result *before
 	if (r->check.check_errors || r->check.corruptions > before->corruptions)
 		return false;
 	for (size_t t = 0; r->opts->what == QD_REPAIR_ALL && t < QD_F_NTYPES; t++)
-		if (r->check.count[t] && rep_level_of((enum qd_finding_type)t) != REP_NEVER &&
+		if (r->check.count[t] && qd_rep_level_of((enum qd_finding_type)t) != REP_NEVER &&
 		    qd_finding_kind((enum qd_finding_type)t)->severity == QD_SEV_CORRUPTION)
 			return false;
 	return true;
@@ -181,14 +185,14 @@ static int run_rounds(struct rep *r, struct qd_err *err)
 
 	/* A round that could not keep all findings has made its way, and does not count. */
 	for (unsigned round = 0; round < MAX_ROUNDS; round += !r->overflow) {
-		rc = rep_check_plan(r, err);
+		rc = qd_rep_check_plan(r, err);
 		if (rc)
 			return rc;
 		before = r->nplanned;
 		if (r->check.check_errors)
 			r->refused = "parts of the image could not be judged";
 		else if (r->level == REP_NEVER && r->rebuild)
-			rc = rep_new_refcounts(r, err);
+			rc = qd_rep_new_refcounts(r, err);
 		else if (r->level != REP_NEVER && is_allowed(r))
 			rc = fix_round(r, err);
 		if (rc || r->refused || r->nplanned == before)
@@ -231,7 +235,7 @@ static int plan_and_do(struct rep *r, struct qd_io *io, struct qd_repair_result 
 	}
 	res->changed = true;
 	if (!r->opts->dry_run)
-		return rep_carry_out(r, io, res, err);
+		return qd_rep_carry_out(r, io, res, err);
 	res->after = r->check;
 	return 0;
 }

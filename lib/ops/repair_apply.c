@@ -66,7 +66,7 @@ static int finish(struct rep *r, struct qd_io *io, struct qd_queue *q, bool mark
 	return rc;
 }
 
-int rep_carry_out(struct rep *r, struct qd_io *io, struct qd_repair_result *res, struct qd_err *err)
+int qd_rep_carry_out(struct rep *r, struct qd_io *io, struct qd_repair_result *res, struct qd_err *err)
 {
 	bool mark = may_mark_dirty(&res->before) && !qd_plan_is_empty(r->plan);
 	struct qd_queue_stats stats;
@@ -74,7 +74,7 @@ int rep_carry_out(struct rep *r, struct qd_io *io, struct qd_repair_result *res,
 	int rc = 0;
 
 	if (r->opts->save)
-		rc = rep_save_metadata(r, r->opts->save, err);
+		rc = qd_rep_save_metadata(r, r->opts->save, err);
 	if (rc == 0 && r->opts->ready)
 		rc = r->opts->ready(r->opts->ctx, res, err);
 	if (rc == 0)

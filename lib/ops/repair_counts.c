@@ -57,10 +57,10 @@ static void tell_count(struct rep *r, const struct qd_finding *f)
 	if (r->told_rebuild)
 		r->nplanned++;
 	else
-		rep_plan(r, f->type == QD_F_REFCOUNT_LOW ? QD_REPAIR_SET : QD_REPAIR_FREE, f);
+		qd_rep_plan(r, f->type == QD_F_REFCOUNT_LOW ? QD_REPAIR_SET : QD_REPAIR_FREE, f);
 }
 
-int rep_fix_count(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+int qd_rep_fix_count(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	uint64_t value = f->type == QD_F_REFCOUNT_LOW || f->type == QD_F_REFCOUNT_HIGH ? f->value[1] : 0;
 	uint64_t at = f->place.host_off >> r->geom.cluster_bits, end = at + f->nitems, next, block;
@@ -76,7 +76,7 @@ int rep_fix_count(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 		if (rc == 0 && block)
 			rc = set_counts(r, block, at - base, next - base, value, err);
 		else if (rc == 0 && value)
-			rep_rebuild(r, f);
+			qd_rep_rebuild(r, f);
 	}
 	if (rc == 0 && !r->rebuild)
 		tell_count(r, f);
@@ -85,7 +85,7 @@ int rep_fix_count(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 
 /* ---- new structures ---- */
 
-int rep_new_refcounts(struct rep *r, struct qd_err *err)
+int qd_rep_new_refcounts(struct rep *r, struct qd_err *err)
 {
 	uint64_t others = qd_max_u64(r->check.image_end, qd_plan_end(r->plan)) >> r->geom.cluster_bits;
 	uint64_t nblocks, table_clusters, off;
@@ -193,7 +193,7 @@ static int look_at_table(struct owners *o, uint64_t table, struct qd_err *err)
 		if (!many)
 			continue;
 		o->ncopied++;
-		rc = rep_copy_owner(r, table + i * step, entry, err);
+		rc = qd_rep_copy_owner(r, table + i * step, entry, err);
 	}
 	free(buf);
 	return rc;
@@ -207,7 +207,7 @@ static int walk(struct owners *o, bool tables, struct qd_err *err)
 	int rc = 0;
 
 	for (uint32_t layer = 0; rc == 0 && layer <= r->nsnaps; layer++) {
-		if (!rep_l1_of(r, layer, &l1_off, &n))
+		if (!qd_rep_l1_of(r, layer, &l1_off, &n))
 			continue;
 		for (uint64_t i = 0; rc == 0 && i < n; i++) {
 			rc = qd_plan_get64(r->plan, l1_off + i * 8, &entry, err);
@@ -240,7 +240,7 @@ static uint64_t cut_findings(struct rep *r)
 	return n;
 }
 
-int rep_fix_overflow(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+int qd_rep_fix_overflow(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	struct owners o = { .r = r };
 	uint64_t n = cut_findings(r), at = 0;
@@ -260,7 +260,7 @@ int rep_fix_overflow(struct rep *r, const struct qd_finding *f, struct qd_err *e
 	if (rc == 0 && o.ncopied == 0)
 		rc = walk(&o, false, err);
 	for (size_t i = 0; rc == 0 && o.ncopied && i < r->nfound; i++)
-		rep_plan(r, QD_REPAIR_COPY, &r->found[i]);
+		qd_rep_plan(r, QD_REPAIR_COPY, &r->found[i]);
 	/* All findings of the round have been dealt with. */
 	r->nfound = 0;
 	free(o.start);

@@ -30,7 +30,7 @@ static int l1_entry(struct rep *r, const struct qd_finding *f, uint64_t *ret_off
 	uint64_t off, nentries;
 
 	*ret_off = 0;
-	if (!rep_l1_of(r, f->place.layer, &off, &nentries) || f->place.index >= nentries)
+	if (!qd_rep_l1_of(r, f->place.layer, &off, &nentries) || f->place.index >= nentries)
 		return 0;
 	*ret_off = off + f->place.index * 8;
 	return qd_plan_get64(r->plan, *ret_off, ret_entry, err);
@@ -40,7 +40,8 @@ static bool is_made_up(const struct rep *r, uint64_t entry)
 {
 	uint64_t off = qd_entry_host_off(entry);
 
-	return off && qd_is_aligned(off, r->geom.cluster_size) && rep_is_made_up(r, off >> r->geom.cluster_bits);
+	return off && qd_is_aligned(off, r->geom.cluster_size) &&
+	       qd_rep_is_made_up(r, off >> r->geom.cluster_bits);
 }
 
 /* How many entries of this round have lost their table. */
@@ -56,7 +57,7 @@ static size_t count_lost(const struct rep *r)
 /* Garbage in a cluster that nothing else uses is its own table, overwritten, and not the place of another. */
 static bool is_overwritten(const struct rep *r, const struct qd_finding *f, uint64_t table)
 {
-	return f->type == QD_F_L2_GARBAGE && rep_is_leaked(r, table >> r->geom.cluster_bits);
+	return f->type == QD_F_L2_GARBAGE && qd_rep_is_leaked(r, table >> r->geom.cluster_bits);
 }
 
 /* The table that an entry should name: the one it nearly names, or the only one that is lost. */
@@ -68,14 +69,15 @@ static int find_table(struct rep *r, const struct qd_finding *f, uint64_t entry,
 	int rc = 0;
 
 	*ret_table = near;
-	if (f->type == QD_F_L1_ENTRY_UNALIGNED && rep_is_leaked(r, near >> r->geom.cluster_bits))
-		rc = rep_looks_like_l2(r, near, &does, &used, err);
+	if (f->type == QD_F_L1_ENTRY_UNALIGNED && qd_rep_is_leaked(r, near >> r->geom.cluster_bits))
+		rc = qd_rep_looks_like_l2(r, near, &does, &used, err);
 	if (rc || does)
 		return rc;
-	return rep_search_l2(r, f, entry, count_lost(r) == 1 && !is_overwritten(r, f, near), ret_table, err);
+	return qd_rep_search_l2(r, f, entry, count_lost(r) == 1 && !is_overwritten(r, f, near), ret_table,
+				err);
 }
 
-int rep_fix_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+int qd_rep_fix_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	uint64_t at, entry, table;
 	int rc = l1_entry(r, f, &at, &entry, err);
@@ -83,13 +85,13 @@ int rep_fix_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 	if (rc || at == 0)
 		return rc;
 	if (f->type == QD_F_L1_ENTRY_RESERVED && !is_made_up(r, entry)) {
-		rep_plan(r, QD_REPAIR_SET, f);
+		qd_rep_plan(r, QD_REPAIR_SET, f);
 		return qd_plan_put64(r->plan, at, entry & ~QD_L1_RESERVED, QD_PLAN_DROP, err);
 	}
 	if (f->type == QD_F_L2_GARBAGE) {
-		rc = rep_salvage_l2(r, f, entry, &table, err);
+		rc = qd_rep_salvage_l2(r, f, entry, &table, err);
 		if (rc == 0 && table) {
-			rep_plan(r, QD_REPAIR_DROP, f);
+			qd_rep_plan(r, QD_REPAIR_DROP, f);
 			return qd_plan_put64(r->plan, at, table, QD_PLAN_SWITCH, err);
 		}
 		if (rc)
@@ -98,20 +100,20 @@ int rep_fix_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 	rc = find_table(r, f, entry, &table, err);
 	if (rc)
 		return rc;
-	rep_plan(r, table ? QD_REPAIR_FOUND : QD_REPAIR_DROP, f);
+	qd_rep_plan(r, table ? QD_REPAIR_FOUND : QD_REPAIR_DROP, f);
 	return qd_plan_put64(r->plan, at, table, QD_PLAN_DROP, err);
 }
 
 /* ---- L2 ---- */
 
-int rep_l2_entry(struct rep *r, uint32_t layer, uint64_t guest_off, uint64_t *ret_off, struct qd_err *err)
+int qd_rep_l2_entry(struct rep *r, uint32_t layer, uint64_t guest_off, uint64_t *ret_off, struct qd_err *err)
 {
 	const struct qd_geom *g = &r->geom;
 	uint64_t l1_off, nentries, entry, i = guest_off >> (g->l2_bits + g->cluster_bits);
 	int rc;
 
 	*ret_off = 0;
-	if (!rep_l1_of(r, layer, &l1_off, &nentries) || i >= nentries)
+	if (!qd_rep_l1_of(r, layer, &l1_off, &nentries) || i >= nentries)
 		return 0;
 	rc = qd_plan_get64(r->plan, l1_off + i * 8, &entry, err);
 	if (rc || qd_entry_host_off(entry) == 0 || !qd_is_aligned(qd_entry_host_off(entry), g->cluster_size))
@@ -167,7 +169,7 @@ static int copy_bytes(struct rep *r, uint64_t from, uint64_t nbytes, uint64_t *r
 	return rc;
 }
 
-int rep_copy_owner(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err)
+int qd_rep_copy_owner(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err)
 {
 	struct qd_compressed z;
 	uint64_t to = 0;
@@ -227,11 +229,11 @@ static int separate(struct rep *r, enum qd_finding_type type, uint64_t at, uint6
 	if (!qd_l2_is_compressed(entry) && qd_entry_host_off(entry) == 0)
 		return 0;
 	if (type == QD_F_COMPRESSED_OVERLAP)
-		rc = rep_is_compressed(r, entry, &is, err);
+		rc = qd_rep_is_compressed(r, entry, &is, err);
 	if (rc)
 		return rc;
 	*ret_verb = is ? QD_REPAIR_COPY : QD_REPAIR_DROP;
-	return is ? rep_copy_owner(r, at, entry, err) : drop(r, at, entry, err);
+	return is ? qd_rep_copy_owner(r, at, entry, err) : drop(r, at, entry, err);
 }
 
 /* One of two flags is wrong: what lies there tells. */
@@ -240,11 +242,11 @@ static int fix_compressed_copied(struct rep *r, uint64_t at, uint64_t entry, enu
 {
 	uint64_t plain = entry & ~(QD_COMPRESSED | QD_L2_RESERVED | QD_L2_ZERO);
 	bool is;
-	int rc = rep_is_compressed(r, entry & ~QD_COPIED, &is, err);
+	int rc = qd_rep_is_compressed(r, entry & ~QD_COPIED, &is, err);
 
 	if (rc)
 		return rc;
-	if (!is && qd_entry_host_off(plain) && rep_entry_is_possible(r, plain))
+	if (!is && qd_entry_host_off(plain) && qd_rep_entry_is_possible(r, plain))
 		return qd_plan_put64(r->plan, at, plain, QD_PLAN_DROP, err);
 	if (is)
 		return qd_plan_put64(r->plan, at, entry & ~QD_COPIED, QD_PLAN_DROP, err);
@@ -255,9 +257,9 @@ static int fix_compressed_copied(struct rep *r, uint64_t at, uint64_t entry, enu
 /* A bitmap beside a compressed cluster: where there is none, flags are what is wrong. */
 static int fix_compressed_bitmap(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err)
 {
-	uint64_t off = qd_entry_host_off(entry), nowners = rep_nowners(r, off >> r->geom.cluster_bits);
+	uint64_t off = qd_entry_host_off(entry), nowners = qd_rep_nowners(r, off >> r->geom.cluster_bits);
 	bool is;
-	int rc = rep_is_compressed(r, entry, &is, err);
+	int rc = qd_rep_is_compressed(r, entry, &is, err);
 
 	if (rc)
 		return rc;
@@ -309,8 +311,8 @@ static int fix_item(struct rep *r, enum qd_finding_type type, uint64_t at, uint3
 		return separate(r, type, at, entry, ret_verb, err);
 	case QD_F_L2_ENTRY_UNALIGNED:
 		cluster = qd_entry_host_off(entry) >> r->geom.cluster_bits;
-		if (rep_is_leaked(r, cluster) &&
-		    (layer || (rep_nowners(r, cluster) == 1) == ((entry & QD_COPIED) != 0))) {
+		if (qd_rep_is_leaked(r, cluster) &&
+		    (layer || (qd_rep_nowners(r, cluster) == 1) == ((entry & QD_COPIED) != 0))) {
 			*ret_verb = QD_REPAIR_FOUND;
 			return qd_plan_put64(r->plan, at, (entry & ~QD_OFFSET_MASK) |
 					     cluster << r->geom.cluster_bits, QD_PLAN_DROP, err);
@@ -331,10 +333,10 @@ static void plan_items(struct rep *r, enum qd_repair_verb verb, const struct qd_
 
 	part.nitems = n;
 	part.place.guest_off += first << r->geom.cluster_bits;
-	rep_plan(r, verb, &part);
+	qd_rep_plan(r, verb, &part);
 }
 
-int rep_fix_l2(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+int qd_rep_fix_l2(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	bool overlap = f->type == QD_F_L2_ENTRY_OVERLAP || f->type == QD_F_COMPRESSED_OVERLAP;
 	enum qd_repair_verb verb = QD_REPAIR_SET, last = QD_REPAIR_SET;
@@ -342,12 +344,12 @@ int rep_fix_l2(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 	int rc = 0;
 
 	if (overlap && (f->value[1] == QD_STRUCT_REFBLOCK || f->value[1] == QD_STRUCT_REFTABLE)) {
-		rep_rebuild(r, f);
+		qd_rep_rebuild(r, f);
 		return 0;
 	}
 	for (uint64_t i = 0; rc == 0 && i < f->nitems; i++) {
 		guest_off = f->place.guest_off + (i << r->geom.cluster_bits);
-		rc = rep_l2_entry(r, f->place.layer, guest_off, &at, err);
+		rc = qd_rep_l2_entry(r, f->place.layer, guest_off, &at, err);
 		verb = QD_REPAIR_SET;
 		if (rc == 0 && at)
 			rc = fix_item(r, f->type, at, f->place.layer, guest_off, &verb, err);
@@ -375,20 +377,20 @@ static int put_flag(struct rep *r, uint64_t at, bool set, struct qd_err *err)
 			     set ? QD_PLAN_COPIED : QD_PLAN_DROP, err);
 }
 
-int rep_fix_copied(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+int qd_rep_fix_copied(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	bool set = f->type == QD_F_COPIED_CLEAR || f->type == QD_F_L1_COPIED_CLEAR;
 	uint64_t at, entry;
 	int rc = 0;
 
-	rep_plan(r, QD_REPAIR_SET, f);
+	qd_rep_plan(r, QD_REPAIR_SET, f);
 	if (f->type == QD_F_L1_COPIED_SET || f->type == QD_F_L1_COPIED_CLEAR) {
 		rc = l1_entry(r, f, &at, &entry, err);
 		return rc || at == 0 ? rc : put_flag(r, at, set, err);
 	}
 	for (uint64_t i = 0; rc == 0 && i < f->nitems; i++) {
-		rc = rep_l2_entry(r, f->place.layer, f->place.guest_off + (i << r->geom.cluster_bits), &at,
-				  err);
+		rc = qd_rep_l2_entry(r, f->place.layer, f->place.guest_off + (i << r->geom.cluster_bits), &at,
+				     err);
 		if (rc == 0 && at)
 			rc = put_flag(r, at, set, err);
 	}

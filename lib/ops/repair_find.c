@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-enum rep_level rep_level_of(enum qd_finding_type type)
+enum qd_rep_level qd_rep_level_of(enum qd_finding_type type)
 {
 	switch (type) {
 	case QD_F_HEADER_LENGTH:
@@ -69,16 +69,16 @@ static size_t most_findings(const struct rep *r)
 	return (size_t)qd_max_u64(1024, REP_MEMORY_FINDINGS(r->opts->memory) / 3 / sizeof(struct qd_finding));
 }
 
-static enum rep_level level_of_finding(const struct qd_finding *f)
+static enum qd_rep_level level_of_finding(const struct qd_finding *f)
 {
 	/* A backing file's name is not made up; but one without length is none. */
-	return f->type == QD_F_HEADER_BACKING && f->value[1] == 0 ? REP_HEADER : rep_level_of(f->type);
+	return f->type == QD_F_HEADER_BACKING && f->value[1] == 0 ? REP_HEADER : qd_rep_level_of(f->type);
 }
 
 static void take_finding(void *ctx, const struct qd_finding *f, uint64_t cluster_size)
 {
 	struct rep *r = ctx;
-	enum rep_level level = level_of_finding(f);
+	enum qd_rep_level level = level_of_finding(f);
 	size_t most = most_findings(r);
 
 	(void)cluster_size;
@@ -121,10 +121,10 @@ static int read_state(struct rep *r, struct qd_err *err)
 		return qd_err_nomem(err, "the snapshot table");
 	if (!qd_is_aligned(r->header.snapshots_off, r->geom.cluster_size) || r->header.snapshots_off == 0)
 		return 0;
-	return rep_read_snapshots(r, r->header.snapshots_off, count, r->snaps, &r->nsnaps, err);
+	return qd_rep_read_snapshots(r, r->header.snapshots_off, count, r->snaps, &r->nsnaps, err);
 }
 
-int rep_check_plan(struct rep *r, struct qd_err *err)
+int qd_rep_check_plan(struct rep *r, struct qd_err *err)
 {
 	struct qd_check_opts opts = {
 		.threads = r->opts->threads, .memory = REP_MEMORY_CHECK(r->opts->memory),
@@ -156,10 +156,10 @@ static void fix_finding(void *ctx, const struct qd_finding *f, uint64_t cluster_
 
 	(void)cluster_size;
 	if (a->rc == 0 && !a->r->refused && level_of_finding(f) == a->r->level)
-		a->rc = rep_fix_one(a->r, f, &a->err);
+		a->rc = qd_rep_fix_one(a->r, f, &a->err);
 }
 
-int rep_fix_at_once(struct rep *r, struct qd_err *err)
+int qd_rep_fix_at_once(struct rep *r, struct qd_err *err)
 {
 	struct at_once a = { .r = r };
 	struct qd_check_opts opts = {

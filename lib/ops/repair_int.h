@@ -12,7 +12,7 @@
 #include "ops/repair.h"
 
 /* In the order in which damage is repaired: each level relies on those before it. */
-enum rep_level {
+enum qd_rep_level {
 	REP_HEADER,		/* fields and extensions */
 	REP_ROOTS,		/* where tables are; snapshot table, bitmaps */
 	REP_L1,			/* L1 entries */
@@ -30,7 +30,7 @@ enum rep_level {
 #define REP_MEMORY_CHECK(memory) ((memory) - (memory) / 8 * 3)
 #define REP_MEMORY_QUEUE(memory) ((memory) / 4)
 
-struct rep_snapshot {
+struct qd_rep_snapshot {
 	uint64_t entry_off;	/* in the file */
 	uint64_t nbytes;	/* with padding */
 	uint64_t l1_off;
@@ -46,7 +46,7 @@ struct rep {
 	struct qd_header header;	/* as planned; read again each round */
 	struct qd_geom geom;
 	uint64_t file_size;		/* as planned */
-	struct rep_snapshot *snaps;
+	struct qd_rep_snapshot *snaps;
 	uint32_t nsnaps;
 
 	/* this round */
@@ -54,8 +54,8 @@ struct rep {
 	struct qd_finding *found;	/* of the lowest level found */
 	size_t nfound;
 	size_t capacity;
-	enum rep_level level;
-	struct qd_finding *leaks;	/* runs with a refcount too high: where lost tables may be; ascending */
+	enum qd_rep_level level;
+	struct qd_finding *leaks; /* runs with a refcount too high: where lost tables may be; ascending */
 	size_t nleaks;
 	size_t leaks_capacity;
 	struct qd_finding *lows;	/* runs with a refcount too low; ascending */
@@ -73,86 +73,89 @@ struct rep {
 };
 
 /* Tells that something is planned. */
-void rep_plan(struct rep *r, enum qd_repair_verb verb, const struct qd_finding *f);
-void rep_rebuild(struct rep *r, const struct qd_finding *f);
+void qd_rep_plan(struct rep *r, enum qd_repair_verb verb, const struct qd_finding *f);
+void qd_rep_rebuild(struct rep *r, const struct qd_finding *f);
 
-enum rep_level rep_level_of(enum qd_finding_type type);
+enum qd_rep_level qd_rep_level_of(enum qd_finding_type type);
 
 /* Checks the plan: fills in what `struct rep` has of this round. */
-int rep_check_plan(struct rep *r, struct qd_err *err);
+int qd_rep_check_plan(struct rep *r, struct qd_err *err);
 
 /* Answers a finding of the round's level. */
-int rep_fix_one(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int qd_rep_fix_one(struct rep *r, const struct qd_finding *f, struct qd_err *err);
 
 /* Answers all findings of the round's level, counts or COPIED flags, while checking again. */
-int rep_fix_at_once(struct rep *r, struct qd_err *err);
+int qd_rep_fix_at_once(struct rep *r, struct qd_err *err);
 
 /* The structures of a level; each 0 or an error. */
-int rep_fix_header(struct rep *r, const struct qd_finding *f, struct qd_err *err);
-int rep_fix_root(struct rep *r, const struct qd_finding *f, struct qd_err *err);
-int rep_fix_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err);
-int rep_fix_l2(struct rep *r, const struct qd_finding *f, struct qd_err *err);
-int rep_fix_overflow(struct rep *r, const struct qd_finding *f, struct qd_err *err);
-int rep_fix_count(struct rep *r, const struct qd_finding *f, struct qd_err *err);
-int rep_fix_copied(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int qd_rep_fix_header(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int qd_rep_fix_root(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int qd_rep_fix_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int qd_rep_fix_l2(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int qd_rep_fix_overflow(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int qd_rep_fix_count(struct rep *r, const struct qd_finding *f, struct qd_err *err);
+int qd_rep_fix_copied(struct rep *r, const struct qd_finding *f, struct qd_err *err);
 
 /* Writes what is planned to io, R6 and R8 included; fills in res->after. */
-int rep_carry_out(struct rep *r, struct qd_io *io, struct qd_repair_result *res, struct qd_err *err);
+int qd_rep_carry_out(struct rep *r, struct qd_io *io, struct qd_repair_result *res, struct qd_err *err);
 
 /* Makes new refcount structures, all counts zero, and leads the header there. */
-int rep_new_refcounts(struct rep *r, struct qd_err *err);
+int qd_rep_new_refcounts(struct rep *r, struct qd_err *err);
 
 /* The L1 table of a layer; false when there is none. */
-bool rep_l1_of(const struct rep *r, uint32_t layer, uint64_t *ret_off, uint64_t *ret_entries);
+bool qd_rep_l1_of(const struct rep *r, uint32_t layer, uint64_t *ret_off, uint64_t *ret_entries);
 
 /* The owner whose L2 entry is at `at` gets a copy of what it names. */
-int rep_copy_owner(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err);
+int qd_rep_copy_owner(struct rep *r, uint64_t at, uint64_t entry, struct qd_err *err);
 
 /* Where the L2 entry of a guest offset is; *ret_off 0: nowhere. */
-int rep_l2_entry(struct rep *r, uint32_t layer, uint64_t guest_off, uint64_t *ret_off, struct qd_err *err);
+int qd_rep_l2_entry(struct rep *r, uint32_t layer, uint64_t guest_off, uint64_t *ret_off, struct qd_err *err);
 
 /* Refcounts say that the cluster is not used as often as it is named, and are right elsewhere. */
-bool rep_is_made_up(const struct rep *r, uint64_t cluster);
+bool qd_rep_is_made_up(const struct rep *r, uint64_t cluster);
 
 /* Looking at clusters (repair_search.c). */
-bool rep_is_leaked(const struct rep *r, uint64_t cluster);	/* or has a refcount too high */
+bool qd_rep_is_leaked(const struct rep *r, uint64_t cluster);	/* or has a refcount too high */
 
-uint64_t rep_nowners(const struct rep *r, uint64_t cluster);	/* refcount of one that is leaked; else 0 */
+uint64_t qd_rep_nowners(const struct rep *r, uint64_t cluster);	/* refcount of one that is leaked; else 0 */
 
 /* Is there a compressed cluster where the entry says? */
-int rep_is_compressed(struct rep *r, uint64_t entry, bool *ret_is, struct qd_err *err);
+int qd_rep_is_compressed(struct rep *r, uint64_t entry, bool *ret_is, struct qd_err *err);
 
 /* Entries in use of a table that can be an L2 table; *ret_does false: it cannot. */
-int rep_looks_like_l2(struct rep *r, uint64_t off, bool *ret_does, uint64_t *ret_used, struct qd_err *err);
+int qd_rep_looks_like_l2(struct rep *r, uint64_t off, bool *ret_does, uint64_t *ret_used, struct qd_err *err);
 
 /* An external data file holds the guest's clusters, each at the guest's offset. */
-bool rep_has_data_file(const struct rep *r);
+bool qd_rep_has_data_file(const struct rep *r);
 
 /* Nothing about an L2 entry (its bitmap aside) is impossible in itself. */
-bool rep_entry_is_possible(const struct rep *r, uint64_t entry);
+bool qd_rep_entry_is_possible(const struct rep *r, uint64_t entry);
 
 /*
  * The table that belongs to the L1 entry of f, which is `entry` now; only_one: no other
  * has lost its table.  *ret_off 0: none is known (repair_table.c).
  */
-int rep_search_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, bool only_one, uint64_t *ret_off,
-		  struct qd_err *err);
+int qd_rep_search_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, bool only_one,
+		     uint64_t *ret_off, struct qd_err *err);
 
 /* What is right of a table that is garbage otherwise, in a new cluster; *ret_off 0: nothing. */
-int rep_salvage_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, uint64_t *ret_off,
-		   struct qd_err *err);
+int qd_rep_salvage_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, uint64_t *ret_off,
+		      struct qd_err *err);
 
 /* L2 tables in use that a table names which can be an L1 table; *ret_used 0: it cannot. */
-int rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_t *ret_used, struct qd_err *err);
+int qd_rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_t *ret_used,
+			 struct qd_err *err);
 
-/* The best L1 table: at most one cluster before `hint`, in leaked clusters, or a byte away; *ret_off 0: none. */
-int rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret_off, struct qd_err *err);
+/* The best L1 table: at most one cluster before `hint`, in leaked clusters, or a byte away; *ret_off 0: none.
+ */
+int qd_rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret_off, struct qd_err *err);
 
 /* A table of exactly `count` snapshots in leaked clusters, or before `hint`. */
-int rep_search_snapshots(struct rep *r, uint64_t hint, uint32_t count, uint64_t *ret_off, struct qd_err *err);
+int qd_rep_search_snapshots(struct rep *r, uint64_t hint, uint32_t count, uint64_t *ret_off,
+			    struct qd_err *err);
 
 /* Reads up to `count` entries at off; *ret_count those that make sense. */
-int rep_read_snapshots(struct rep *r, uint64_t off, uint32_t count, struct rep_snapshot *snaps,
-		       uint32_t *ret_count, struct qd_err *err);
+int qd_rep_read_snapshots(struct rep *r, uint64_t off, uint32_t count, struct qd_rep_snapshot *snaps,
+			  uint32_t *ret_count, struct qd_err *err);
 
 #endif

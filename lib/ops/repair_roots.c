@@ -33,7 +33,7 @@ static int fix_length(struct rep *r, const struct qd_finding *f, struct qd_err *
 
 	if (rc)
 		return rc;
-	rep_plan(r, QD_REPAIR_SET, f);
+	qd_rep_plan(r, QD_REPAIR_SET, f);
 	return put_be32(r, 100, (tail & 0x00ffffffffffffffull) == 0 && tail >> 56 <= QD_COMPRESSION_ZSTD ?
 				QD_HEADER_FULL_SIZE : QD_HEADER_V3_SIZE, QD_PLAN_DROP, err);
 }
@@ -47,7 +47,7 @@ static int find_compression(struct rep *r, bool *ret_zstd, struct qd_err *err)
 	int rc = buf ? 0 : qd_err_nomem(err, "an L2 table");
 
 	*ret_zstd = false;
-	if (rc == 0 && !rep_l1_of(r, 0, &l1_off, &n))
+	if (rc == 0 && !qd_rep_l1_of(r, 0, &l1_off, &n))
 		n = 0;
 	for (uint64_t i = 0; rc == 0 && i < n; i++) {
 		rc = qd_plan_get64(r->plan, l1_off + i * 8, &entry, err);
@@ -81,12 +81,12 @@ static int fix_compression(struct rep *r, const struct qd_finding *f, struct qd_
 		bits |= QD_INCOMPAT_COMPRESSION;
 		type = QD_COMPRESSION_ZSTD;
 	}
-	rep_plan(r, QD_REPAIR_SET, f);
+	qd_rep_plan(r, QD_REPAIR_SET, f);
 	rc = qd_plan_write(r->plan, &type, 1, 104, QD_PLAN_DROP, err);
 	return rc ? rc : qd_plan_put64(r->plan, QD_HEADER_OFF_INCOMPATIBLE, bits, QD_PLAN_DROP, err);
 }
 
-int rep_fix_header(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+int qd_rep_fix_header(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	switch (f->type) {
 	case QD_F_HEADER_LENGTH:
@@ -94,15 +94,15 @@ int rep_fix_header(struct rep *r, const struct qd_finding *f, struct qd_err *err
 	case QD_F_HEADER_COMPRESSION:
 		return fix_compression(r, f, err);
 	case QD_F_HEADER_DATA_FILE:
-		rep_plan(r, QD_REPAIR_SET, f);
+		qd_rep_plan(r, QD_REPAIR_SET, f);
 		return qd_plan_put64(r->plan, QD_HEADER_OFF_AUTOCLEAR,
 				     r->header.autoclear & ~QD_AUTOCLEAR_DATA_FILE_RAW, QD_PLAN_DROP, err);
 	case QD_F_HEADER_BACKING:
-		rep_plan(r, QD_REPAIR_SET, f);
+		qd_rep_plan(r, QD_REPAIR_SET, f);
 		return qd_plan_put64(r->plan, 8, 0, QD_PLAN_DROP, err);
 	default:
 		/* The list of extensions ends where it breaks off. */
-		rep_plan(r, QD_REPAIR_DROP, f);
+		qd_rep_plan(r, QD_REPAIR_DROP, f);
 		return qd_plan_put64(r->plan, f->value[0], 0, QD_PLAN_DROP, err);
 	}
 }
@@ -110,7 +110,7 @@ int rep_fix_header(struct rep *r, const struct qd_finding *f, struct qd_err *err
 /* ---- L1 tables ---- */
 
 /* Not more entries than the file holds, whatever is claimed. */
-bool rep_l1_of(const struct rep *r, uint32_t layer, uint64_t *ret_off, uint64_t *ret_entries)
+bool qd_rep_l1_of(const struct rep *r, uint32_t layer, uint64_t *ret_off, uint64_t *ret_entries)
 {
 	uint64_t off = r->header.l1_off, nentries = r->header.l1_entries;
 
@@ -157,7 +157,7 @@ static int move_l1(struct rep *r, uint64_t keep, uint64_t nentries, struct qd_er
 static int find_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	uint64_t off, needed = qd_geom_l1_entries(&r->geom, r->header.virtual_size);
-	int rc = rep_search_l1(r, r->header.l1_off, needed, &off, err);
+	int rc = qd_rep_search_l1(r, r->header.l1_off, needed, &off, err);
 
 	if (rc)
 		return rc;
@@ -165,7 +165,7 @@ static int find_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err
 		r->refused = "the active L1 table is lost, and no other one was found in the file";
 		return 0;
 	}
-	rep_plan(r, QD_REPAIR_FOUND, f);
+	qd_rep_plan(r, QD_REPAIR_FOUND, f);
 	return switch_l1(r, off, needed, err);
 }
 
@@ -174,7 +174,7 @@ static int has_room(struct rep *r, uint64_t entries, uint64_t needed, bool *ret_
 {
 	uint64_t off = r->header.l1_off, entry = 0, used;
 	uint64_t now = qd_div_up(qd_max_u64(entries, 1) * 8, r->geom.cluster_size);
-	int rc = rep_looks_like_l1(r, off, needed, &used, err);
+	int rc = qd_rep_looks_like_l1(r, off, needed, &used, err);
 
 	*ret_has = used != 0 || needed <= entries;
 	if (rc || *ret_has)
@@ -199,8 +199,8 @@ static int fix_l1_size(struct rep *r, const struct qd_finding *f, struct qd_err 
 			return 0;
 		needed = qd_geom_l1_entries(&r->geom, r->snaps[layer - 1].mapped_size);
 		if (needed > MAX_L1_ENTRIES)
-			return rep_empty_snapshot(r, f, layer - 1, err);
-		rep_plan(r, QD_REPAIR_SET, f);
+			return qd_rep_empty_snapshot(r, f, layer - 1, err);
+		qd_rep_plan(r, QD_REPAIR_SET, f);
 		return put_be32(r, r->snaps[layer - 1].entry_off + 8, (uint32_t)needed, QD_PLAN_DROP, err);
 	}
 	needed = qd_geom_l1_entries(&r->geom, r->header.virtual_size);
@@ -213,7 +213,7 @@ static int fix_l1_size(struct rep *r, const struct qd_finding *f, struct qd_err 
 		return rc;
 	if (entries == 0 && !has)
 		return find_l1(r, f, err);
-	rep_plan(r, QD_REPAIR_SET, f);
+	qd_rep_plan(r, QD_REPAIR_SET, f);
 	if (has)
 		return put_be32(r, QD_HEADER_OFF_L1_ENTRIES, (uint32_t)needed, QD_PLAN_DROP, err);
 	return move_l1(r, entries, needed, err);
@@ -228,12 +228,12 @@ static int cut_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 	if (!qd_is_aligned(off, r->geom.cluster_size) || off >= r->file_size)
 		return find_l1(r, f, err);
 	keep = qd_min_u64(r->header.l1_entries, (r->file_size - off) / 8);
-	rc = rep_looks_like_l1(r, off, keep, &used, err);
+	rc = qd_rep_looks_like_l1(r, off, keep, &used, err);
 	if (rc)
 		return rc;
 	if (used == 0)
 		return find_l1(r, f, err);
-	rep_plan(r, QD_REPAIR_DROP, f);
+	qd_rep_plan(r, QD_REPAIR_DROP, f);
 	return move_l1(r, keep, r->header.l1_entries, err);
 }
 
@@ -242,7 +242,7 @@ static int cut_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 /* Without its bit the extension is void, and with it everything that it names. */
 static int drop_bitmaps(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
-	rep_plan(r, QD_REPAIR_REMOVE, f);
+	qd_rep_plan(r, QD_REPAIR_REMOVE, f);
 	return qd_plan_put64(r->plan, QD_HEADER_OFF_AUTOCLEAR, r->header.autoclear & ~QD_AUTOCLEAR_BITMAPS,
 			     QD_PLAN_DROP, err);
 }
@@ -286,25 +286,25 @@ static int overlaps_refcounts(struct rep *r, const struct qd_finding *f, struct 
 	int rc = 0;
 
 	if (is_kind(f, QD_STRUCT_L1)) {
-		rc = rep_looks_like_l1(r, r->header.l1_off, r->header.l1_entries, &used, err);
+		rc = qd_rep_looks_like_l1(r, r->header.l1_off, r->header.l1_entries, &used, err);
 		if (rc == 0 && used == 0)
 			rc = is_mostly_l1(r, &mostly, err);
 		if (rc == 0 && used == 0 && !mostly)
 			return find_l1(r, f, err);
 	} else if (is_kind(f, QD_STRUCT_SNAPSHOT_TABLE)) {
-		return rep_find_snapshots(r, f, true, err);
+		return qd_rep_find_snapshots(r, f, true, err);
 	} else if (is_kind(f, QD_STRUCT_SNAPSHOT_L1)) {
-		return rep_separate_snapshots(r, f, err);
+		return qd_rep_separate_snapshots(r, f, err);
 	}
 	if (rc == 0)
-		rep_rebuild(r, f);
+		qd_rep_rebuild(r, f);
 	return rc;
 }
 
 /* Cuts a table to the entries that it needs, where f lies among those beyond them. */
 static int cut_one(struct rep *r, const struct qd_finding *f, uint32_t layer, struct qd_err *err)
 {
-	struct rep_snapshot *s = layer ? &r->snaps[layer - 1] : NULL;
+	struct qd_rep_snapshot *s = layer ? &r->snaps[layer - 1] : NULL;
 	uint64_t off = s ? s->l1_off : r->header.l1_off, nentries = s ? s->l1_entries : r->header.l1_entries;
 	uint64_t needed = qd_geom_l1_entries(&r->geom, s ? s->mapped_size : r->header.virtual_size);
 	uint64_t host = f->place.host_off;
@@ -312,7 +312,7 @@ static int cut_one(struct rep *r, const struct qd_finding *f, uint32_t layer, st
 	if (needed >= nentries || needed > MAX_L1_ENTRIES || host < off || host - off >= nentries * 8 ||
 	    host - off < qd_align_up(needed * 8, r->geom.cluster_size))
 		return 0;
-	rep_plan(r, QD_REPAIR_SET, f);
+	qd_rep_plan(r, QD_REPAIR_SET, f);
 	if (s)
 		s->l1_entries = (uint32_t)needed;
 	return put_be32(r, s ? s->entry_off + 8 : QD_HEADER_OFF_L1_ENTRIES, (uint32_t)needed, QD_PLAN_DROP,
@@ -346,34 +346,34 @@ static int fix_overlap(struct rep *r, const struct qd_finding *f, struct qd_err 
 	    is_kind(f, QD_STRUCT_BITMAP_DATA))
 		return drop_bitmaps(r, f, err);
 	if (is_kind(f, QD_STRUCT_SNAPSHOT_TABLE))
-		return rep_find_snapshots(r, f, false, err);
+		return qd_rep_find_snapshots(r, f, false, err);
 	if (is_kind(f, QD_STRUCT_SNAPSHOT_L1))
-		return rep_separate_snapshots(r, f, err);
+		return qd_rep_separate_snapshots(r, f, err);
 	if (is_kind(f, QD_STRUCT_L1))
 		return find_l1(r, f, err);
 	return 0;
 }
 
-int rep_fix_root(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+int qd_rep_fix_root(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	switch (f->type) {
 	case QD_F_OVERLAP:
 		return fix_overlap(r, f, err);
 	case QD_F_SNAPSHOT_COUNT ... QD_F_SNAPSHOT_EXTRA:
-		return rep_fix_snapshots(r, f, err);
+		return qd_rep_fix_snapshots(r, f, err);
 	case QD_F_BITMAP_EXTENSION ... QD_F_BITMAP_TABLE:
 		return drop_bitmaps(r, f, err);
 	case QD_F_BITMAP_TABLE_ENTRY:
-		return rep_fix_bitmap_entry(r, f, err);
+		return qd_rep_fix_bitmap_entry(r, f, err);
 	case QD_F_L1_SIZE:
 		return fix_l1_size(r, f, err);
 	case QD_F_L1_UNALIGNED:
 	case QD_F_L1_PAST_END:
 		if (f->place.layer)
-			return rep_find_snapshot_l1(r, f, f->place.layer - 1, err);
+			return qd_rep_find_snapshot_l1(r, f, f->place.layer - 1, err);
 		return f->type == QD_F_L1_PAST_END ? cut_l1(r, f, err) : find_l1(r, f, err);
 	default:
-		rep_rebuild(r, f);
+		qd_rep_rebuild(r, f);
 		return 0;
 	}
 }

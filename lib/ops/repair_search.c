@@ -36,19 +36,19 @@ static const struct qd_finding *find_run(const struct rep *r, const struct qd_fi
 	return NULL;
 }
 
-bool rep_is_leaked(const struct rep *r, uint64_t cluster)
+bool qd_rep_is_leaked(const struct rep *r, uint64_t cluster)
 {
 	return find_run(r, r->leaks, r->nleaks, cluster) != NULL;
 }
 
-uint64_t rep_nowners(const struct rep *r, uint64_t cluster)
+uint64_t qd_rep_nowners(const struct rep *r, uint64_t cluster)
 {
 	const struct qd_finding *f = find_run(r, r->leaks, r->nleaks, cluster);
 
 	return f ? f->value[0] : 0;
 }
 
-bool rep_is_made_up(const struct rep *r, uint64_t cluster)
+bool qd_rep_is_made_up(const struct rep *r, uint64_t cluster)
 {
 	uint64_t nitems = 0;
 
@@ -63,16 +63,16 @@ static bool in_file(const struct rep *r, uint64_t off, uint64_t nbytes)
 	return qd_range_within(off, nbytes, qd_align_up(r->file_size, r->geom.cluster_size));
 }
 
-bool rep_has_data_file(const struct rep *r)
+bool qd_rep_has_data_file(const struct rep *r)
 {
 	return (r->header.incompatible & QD_INCOMPAT_DATA_FILE) != 0;
 }
 
-bool rep_entry_is_possible(const struct rep *r, uint64_t entry)
+bool qd_rep_entry_is_possible(const struct rep *r, uint64_t entry)
 {
 	uint64_t off = qd_entry_host_off(entry);
 
-	if (rep_has_data_file(r))
+	if (qd_rep_has_data_file(r))
 		return !qd_l2_is_compressed(entry) && !(entry & QD_L2_RESERVED) &&
 		       qd_is_aligned(off, r->geom.cluster_size);
 	if (qd_l2_is_compressed(entry)) {
@@ -84,7 +84,7 @@ bool rep_entry_is_possible(const struct rep *r, uint64_t entry)
 	       (off == 0 || in_file(r, off, 1));
 }
 
-int rep_is_compressed(struct rep *r, uint64_t entry, bool *ret_is, struct qd_err *err)
+int qd_rep_is_compressed(struct rep *r, uint64_t entry, bool *ret_is, struct qd_err *err)
 {
 	struct qd_compressed z = qd_l2_compressed(&r->geom, entry);
 	uint8_t *in = malloc(z.nbytes), *out = malloc(r->geom.cluster_size);
@@ -106,7 +106,7 @@ int rep_is_compressed(struct rep *r, uint64_t entry, bool *ret_is, struct qd_err
 	return rc;
 }
 
-int rep_looks_like_l2(struct rep *r, uint64_t off, bool *ret_does, uint64_t *ret_used, struct qd_err *err)
+int qd_rep_looks_like_l2(struct rep *r, uint64_t off, bool *ret_does, uint64_t *ret_used, struct qd_err *err)
 {
 	uint8_t *buf = malloc(r->geom.cluster_size);
 	uint64_t used = 0, mapped = 0;
@@ -120,8 +120,8 @@ int rep_looks_like_l2(struct rep *r, uint64_t off, bool *ret_does, uint64_t *ret
 							     qd_entry_host_off(entry);
 
 		used += entry != 0;
-		mapped += host != 0 || (rep_has_data_file(r) && (entry & QD_COPIED));
-		good = rep_entry_is_possible(r, entry);
+		mapped += host != 0 || (qd_rep_has_data_file(r) && (entry & QD_COPIED));
+		good = qd_rep_entry_is_possible(r, entry);
 	}
 	free(buf);
 	*ret_does = rc == 0 && good && (used == 0 || mapped != 0);
@@ -129,11 +129,13 @@ int rep_looks_like_l2(struct rep *r, uint64_t off, bool *ret_does, uint64_t *ret
 	return rc;
 }
 
-int rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_t *ret_used, struct qd_err *err)
+int qd_rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_t *ret_used,
+			 struct qd_err *err)
 {
 	uint64_t used = 0, entries = 1, nbytes = nentries * 8;
 	unsigned looks = 0;
-	bool good = off != 0 && nentries && qd_is_aligned(off, r->geom.cluster_size) && in_file(r, off, nbytes);
+	bool good =
+		off != 0 && nentries && qd_is_aligned(off, r->geom.cluster_size) && in_file(r, off, nbytes);
 	uint8_t *buf;
 	int rc;
 
@@ -152,7 +154,7 @@ int rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_t *
 		good = !(entry & QD_L1_RESERVED) && table != 0 && table != off &&
 		       qd_is_aligned(table, r->geom.cluster_size) && in_file(r, table, r->geom.cluster_size);
 		if (good && looks++ < MAX_L2_LOOKS)
-			rc = rep_looks_like_l2(r, table, &good, &entries, err);
+			rc = qd_rep_looks_like_l2(r, table, &good, &entries, err);
 		used += entries != 0;
 	}
 	free(buf);
@@ -181,7 +183,7 @@ static int search_near(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t
 
 		if (is_somebodys_l1(r, off))
 			continue;
-		rc = rep_looks_like_l1(r, off, nentries, &used, err);
+		rc = qd_rep_looks_like_l1(r, off, nentries, &used, err);
 		if (rc)
 			return rc;
 		*ret_off = used ? off : 0;
@@ -189,14 +191,14 @@ static int search_near(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t
 	return 0;
 }
 
-int rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret_off, struct qd_err *err)
+int qd_rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret_off, struct qd_err *err)
 {
 	uint64_t best = 0, used, candidates = 0;
 	int rc;
 
 	*ret_off = 0;
 	hint = qd_align_down(hint, r->geom.cluster_size);
-	rc = rep_looks_like_l1(r, hint, nentries, &best, err);
+	rc = qd_rep_looks_like_l1(r, hint, nentries, &best, err);
 	if (rc || best) {
 		*ret_off = best ? hint : 0;
 		return rc;
@@ -207,7 +209,7 @@ int rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret
 
 			if (is_somebodys_l1(r, off))
 				continue;
-			rc = rep_looks_like_l1(r, off, nentries, &used, err);
+			rc = qd_rep_looks_like_l1(r, off, nentries, &used, err);
 			if (rc)
 				return rc;
 			if (used > best) {
@@ -220,7 +222,7 @@ int rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret
 }
 
 /* One entry; *ret_good says whether it can be one. */
-static int read_snapshot(struct rep *r, uint64_t off, struct rep_snapshot *s, bool *ret_good,
+static int read_snapshot(struct rep *r, uint64_t off, struct qd_rep_snapshot *s, bool *ret_good,
 			 struct qd_err *err)
 {
 	uint8_t buf[QD_SNAPSHOT_FIXED + 16];
@@ -244,14 +246,14 @@ static int read_snapshot(struct rep *r, uint64_t off, struct rep_snapshot *s, bo
 	return 0;
 }
 
-int rep_read_snapshots(struct rep *r, uint64_t off, uint32_t count, struct rep_snapshot *snaps,
-		       uint32_t *ret_count, struct qd_err *err)
+int qd_rep_read_snapshots(struct rep *r, uint64_t off, uint32_t count, struct qd_rep_snapshot *snaps,
+			  uint32_t *ret_count, struct qd_err *err)
 {
 	bool good = true;
 
 	*ret_count = 0;
 	for (uint32_t i = 0; i < count; i++) {
-		struct rep_snapshot s;
+		struct qd_rep_snapshot s;
 		int rc = read_snapshot(r, off, &s, &good, err);
 
 		if (rc)
@@ -271,7 +273,7 @@ static int are_snapshots(struct rep *r, uint64_t off, uint32_t count, bool *ret_
 {
 	*ret_are = off != 0 && count != 0;
 	for (uint32_t i = 0; *ret_are && i < count; i++) {
-		struct rep_snapshot s;
+		struct qd_rep_snapshot s;
 		uint64_t needed;
 		int rc = read_snapshot(r, off, &s, ret_are, err);
 
@@ -286,7 +288,8 @@ static int are_snapshots(struct rep *r, uint64_t off, uint32_t count, bool *ret_
 	return 0;
 }
 
-int rep_search_snapshots(struct rep *r, uint64_t hint, uint32_t count, uint64_t *ret_off, struct qd_err *err)
+int qd_rep_search_snapshots(struct rep *r, uint64_t hint, uint32_t count, uint64_t *ret_off,
+			    struct qd_err *err)
 {
 	uint64_t candidates = 0;
 	bool are;

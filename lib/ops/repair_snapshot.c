@@ -25,7 +25,7 @@ static int switch_table(struct rep *r, uint32_t count, uint64_t off, enum qd_pla
 
 /* ---- writing the table anew ---- */
 
-static int copy_entry(struct rep *r, const struct rep_snapshot *s, uint64_t to, size_t *ret_nbytes,
+static int copy_entry(struct rep *r, const struct qd_rep_snapshot *s, uint64_t to, size_t *ret_nbytes,
 		      struct qd_err *err)
 {
 	struct qd_snapshot_entry e;
@@ -69,13 +69,13 @@ static int rewrite_table(struct rep *r, struct qd_err *err)
 /* Entries at off, up to max, whose L1 tables can be. */
 static int count_sound(struct rep *r, uint64_t off, uint32_t max, uint32_t *ret_count, struct qd_err *err)
 {
-	struct rep_snapshot *snaps = calloc(max ? max : 1, sizeof(*snaps));
+	struct qd_rep_snapshot *snaps = calloc(max ? max : 1, sizeof(*snaps));
 	uint32_t n = 0;
 	int rc = snaps ? 0 : qd_err_nomem(err, "the snapshot table");
 
 	*ret_count = 0;
 	if (rc == 0 && off && qd_is_aligned(off, r->geom.cluster_size))
-		rc = rep_read_snapshots(r, off, max, snaps, &n, err);
+		rc = qd_rep_read_snapshots(r, off, max, snaps, &n, err);
 	while (rc == 0 && *ret_count < n && (snaps[*ret_count].l1_off || snaps[*ret_count].l1_entries == 0) &&
 	       qd_is_aligned(snaps[*ret_count].l1_off, r->geom.cluster_size) &&
 	       snaps[*ret_count].l1_off < r->file_size)
@@ -157,11 +157,11 @@ static int fix_names(struct rep *r, const struct qd_finding *f, bool *ret_fixed,
 
 	if (rc || !*ret_fixed)
 		return rc;
-	rep_plan(r, QD_REPAIR_SET, f);
+	qd_rep_plan(r, QD_REPAIR_SET, f);
 	return mend_names(r, true, ret_fixed, err);
 }
 
-int rep_find_snapshots(struct rep *r, const struct qd_finding *f, bool believe, struct qd_err *err)
+int qd_rep_find_snapshots(struct rep *r, const struct qd_finding *f, bool believe, struct qd_err *err)
 {
 	uint32_t count = r->header.snapshot_count, sound;
 	uint64_t off = 0;
@@ -169,7 +169,7 @@ int rep_find_snapshots(struct rep *r, const struct qd_finding *f, bool believe, 
 	int rc;
 
 	if (count == 0) {
-		rep_plan(r, QD_REPAIR_SET, f);
+		qd_rep_plan(r, QD_REPAIR_SET, f);
 		return switch_table(r, 0, 0, QD_PLAN_DROP, err);
 	}
 	rc = fix_names(r, f, &fixed, err);
@@ -180,17 +180,17 @@ int rep_find_snapshots(struct rep *r, const struct qd_finding *f, bool believe, 
 		if (rc)
 			return rc;
 		if (sound == count) {
-			rep_rebuild(r, f);
+			qd_rep_rebuild(r, f);
 			return 0;
 		}
 	}
 	if (count <= QD_MAX_SNAPSHOTS)
-		rc = rep_search_snapshots(r, r->header.snapshots_off, count, &off, err);
+		rc = qd_rep_search_snapshots(r, r->header.snapshots_off, count, &off, err);
 	if (rc)
 		return rc;
 	if (off == r->header.snapshots_off)
 		off = 0;
-	rep_plan(r, off ? QD_REPAIR_FOUND : QD_REPAIR_REMOVE, f);
+	qd_rep_plan(r, off ? QD_REPAIR_FOUND : QD_REPAIR_REMOVE, f);
 	return switch_table(r, off ? count : 0, off, QD_PLAN_SWITCH, err);
 }
 
@@ -215,7 +215,7 @@ static int fix_entry(struct rep *r, const struct qd_finding *f, struct qd_err *e
 		else
 			sound = 0;
 		if (rc == 0 && sound == left) {
-			rep_plan(r, QD_REPAIR_SET, f);
+			qd_rep_plan(r, QD_REPAIR_SET, f);
 			return 0;
 		}
 	}
@@ -224,12 +224,12 @@ static int fix_entry(struct rep *r, const struct qd_finding *f, struct qd_err *e
 	if (rc)
 		return rc;
 	if (f->place.index == 0)
-		return rep_find_snapshots(r, f, false, err);
-	rep_plan(r, QD_REPAIR_REMOVE, f);
+		return qd_rep_find_snapshots(r, f, false, err);
+	qd_rep_plan(r, QD_REPAIR_REMOVE, f);
 	return switch_table(r, (uint32_t)f->place.index, r->header.snapshots_off, QD_PLAN_DROP, err);
 }
 
-int rep_fix_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+int qd_rep_fix_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	uint32_t sound;
 	int rc;
@@ -239,14 +239,14 @@ int rep_fix_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *
 		rc = count_sound(r, r->header.snapshots_off, QD_MAX_SNAPSHOTS, &sound, err);
 		if (rc)
 			return rc;
-		rep_plan(r, QD_REPAIR_SET, f);
+		qd_rep_plan(r, QD_REPAIR_SET, f);
 		return switch_table(r, sound, sound ? r->header.snapshots_off : 0, QD_PLAN_DROP, err);
 	case QD_F_SNAPSHOT_TABLE:
-		return rep_find_snapshots(r, f, false, err);
+		return qd_rep_find_snapshots(r, f, false, err);
 	case QD_F_SNAPSHOT_ENTRY:
 		return fix_entry(r, f, err);
 	case QD_F_SNAPSHOT_EXTRA:
-		rep_plan(r, QD_REPAIR_SET, f);
+		qd_rep_plan(r, QD_REPAIR_SET, f);
 		return rewrite_table(r, err);
 	default:
 		return 0;
@@ -256,7 +256,7 @@ int rep_fix_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *
 /* ---- L1 tables of snapshots ---- */
 
 /* Entries that the snapshot needs, where its table is in the file but for a size that is too large. */
-static uint64_t real_size(const struct rep *r, const struct rep_snapshot *s)
+static uint64_t real_size(const struct rep *r, const struct qd_rep_snapshot *s)
 {
 	uint64_t needed = qd_geom_l1_entries(&r->geom, s->mapped_size);
 
@@ -267,7 +267,7 @@ static uint64_t real_size(const struct rep *r, const struct rep_snapshot *s)
 }
 
 /* The snapshot's table is at `off` from now on, for searches of this round, too. */
-static int switch_l1(struct rep *r, struct rep_snapshot *s, uint64_t off, uint32_t nentries,
+static int switch_l1(struct rep *r, struct qd_rep_snapshot *s, uint64_t off, uint32_t nentries,
 		     struct qd_err *err)
 {
 	uint8_t buf[12];
@@ -280,7 +280,7 @@ static int switch_l1(struct rep *r, struct rep_snapshot *s, uint64_t off, uint32
 }
 
 /* The first `keep` entries, in a table of the snapshot's own. */
-static int move_l1(struct rep *r, struct rep_snapshot *s, uint64_t keep, struct qd_err *err)
+static int move_l1(struct rep *r, struct qd_rep_snapshot *s, uint64_t keep, struct qd_err *err)
 {
 	uint64_t to = 0, nbytes = keep * 8;
 	uint8_t *buf = malloc(nbytes ? nbytes : 1);
@@ -299,18 +299,19 @@ static int move_l1(struct rep *r, struct rep_snapshot *s, uint64_t keep, struct 
 	return rc ? rc : switch_l1(r, s, to, s->l1_entries, err);
 }
 
-int rep_empty_snapshot(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
+int qd_rep_empty_snapshot(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
 {
-	struct rep_snapshot *s = &r->snaps[number];
+	struct qd_rep_snapshot *s = &r->snaps[number];
 	uint8_t none[12] = { 0 };
 
-	rep_plan(r, QD_REPAIR_DROP, f);
+	qd_rep_plan(r, QD_REPAIR_DROP, f);
 	s->l1_off = s->l1_entries = 0;
 	return qd_plan_write(r->plan, none, sizeof(none), s->entry_off, QD_PLAN_DROP, err);
 }
 
 /* What the end of the file has left of a table; *ret_keep 0: nothing that looks like one. */
-static int what_is_left(struct rep *r, const struct rep_snapshot *s, uint64_t *ret_keep, struct qd_err *err)
+static int what_is_left(struct rep *r, const struct qd_rep_snapshot *s, uint64_t *ret_keep,
+			struct qd_err *err)
 {
 	uint64_t used;
 	int rc;
@@ -320,15 +321,15 @@ static int what_is_left(struct rep *r, const struct rep_snapshot *s, uint64_t *r
 	    (uint64_t)s->l1_entries * 8 > QD_MAX_L1_BYTES)
 		return 0;
 	*ret_keep = qd_min_u64(s->l1_entries, (r->file_size - s->l1_off) / 8);
-	rc = rep_looks_like_l1(r, s->l1_off, *ret_keep, &used, err);
+	rc = qd_rep_looks_like_l1(r, s->l1_off, *ret_keep, &used, err);
 	if (used == 0)
 		*ret_keep = 0;
 	return rc;
 }
 
-int rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
+int qd_rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
 {
-	struct rep_snapshot *s;
+	struct qd_rep_snapshot *s;
 	uint64_t off, nentries, keep = 0;
 	uint8_t buf[4];
 	int rc;
@@ -337,14 +338,14 @@ int rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t num
 		return 0;
 	s = &r->snaps[number];
 	if (f->type == QD_F_L1_PAST_END && real_size(r, s)) {
-		rep_plan(r, QD_REPAIR_SET, f);
+		qd_rep_plan(r, QD_REPAIR_SET, f);
 		qd_put_be32(buf, (uint32_t)real_size(r, s));
 		return qd_plan_write(r->plan, buf, sizeof(buf), s->entry_off + 8, QD_PLAN_DROP, err);
 	}
 	nentries = s->l1_entries ? s->l1_entries : qd_geom_l1_entries(&r->geom, s->mapped_size);
-	rc = rep_search_l1(r, s->l1_off, nentries, &off, err);
+	rc = qd_rep_search_l1(r, s->l1_off, nentries, &off, err);
 	if (rc == 0 && off && off != s->l1_off) {
-		rep_plan(r, QD_REPAIR_FOUND, f);
+		qd_rep_plan(r, QD_REPAIR_FOUND, f);
 		return switch_l1(r, s, off, (uint32_t)nentries, err);
 	}
 	if (rc == 0 && f->type == QD_F_L1_PAST_END)
@@ -352,8 +353,8 @@ int rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t num
 	if (rc)
 		return rc;
 	if (keep == 0)
-		return rep_empty_snapshot(r, f, number, err);
-	rep_plan(r, QD_REPAIR_DROP, f);
+		return qd_rep_empty_snapshot(r, f, number, err);
+	qd_rep_plan(r, QD_REPAIR_DROP, f);
 	return move_l1(r, s, keep, err);
 }
 
@@ -366,7 +367,7 @@ static bool overlap(uint64_t a, uint64_t a_entries, uint64_t b, uint64_t b_entri
 /* Does the active table, or the header, claim the place of snapshot i's? */
 static bool is_foreign(const struct rep *r, uint32_t i)
 {
-	const struct rep_snapshot *s = &r->snaps[i];
+	const struct qd_rep_snapshot *s = &r->snaps[i];
 	uint64_t size = r->geom.cluster_size;
 
 	return (s->l1_off < size && s->l1_entries) ||
@@ -376,7 +377,7 @@ static bool is_foreign(const struct rep *r, uint32_t i)
 /* Likewise the table of a snapshot before it. */
 static bool is_taken(const struct rep *r, uint32_t i)
 {
-	const struct rep_snapshot *s = &r->snaps[i];
+	const struct qd_rep_snapshot *s = &r->snaps[i];
 	uint64_t size = r->geom.cluster_size;
 
 	for (uint32_t k = 0; k < i; k++)
@@ -393,28 +394,29 @@ struct separation {
 	uint32_t none_of;	/* no lost table of so many entries is left; 0: not known */
 };
 
-static int look_at_l1(struct rep *r, const struct rep_snapshot *s, struct separation *sep, struct qd_err *err)
+static int look_at_l1(struct rep *r, const struct qd_rep_snapshot *s, struct separation *sep,
+		      struct qd_err *err)
 {
 	if (s->l1_off == sep->off && s->l1_entries == sep->nentries)
 		return 0;
 	sep->off = s->l1_off;
 	sep->nentries = s->l1_entries;
-	return rep_looks_like_l1(r, s->l1_off, s->l1_entries, &sep->used, err);
+	return qd_rep_looks_like_l1(r, s->l1_off, s->l1_entries, &sep->used, err);
 }
 
 /*
  * Its own table may be there still, with nobody to name it.  But which of two snapshots
  * it would belong to is not known: they go on reading the same.
  */
-static int find_own_l1(struct rep *r, const struct rep_snapshot *s, struct separation *sep, uint64_t *ret_off,
-		       struct qd_err *err)
+static int find_own_l1(struct rep *r, const struct qd_rep_snapshot *s, struct separation *sep,
+		       uint64_t *ret_off, struct qd_err *err)
 {
 	int rc;
 
 	*ret_off = 0;
 	if (s->l1_entries == sep->none_of)
 		return 0;
-	rc = rep_search_l1(r, 0, s->l1_entries, ret_off, err);
+	rc = qd_rep_search_l1(r, 0, s->l1_entries, ret_off, err);
 	if (*ret_off == 0)
 		sep->none_of = s->l1_entries;
 	return rc;
@@ -422,7 +424,7 @@ static int find_own_l1(struct rep *r, const struct rep_snapshot *s, struct separ
 
 static int separate_one(struct rep *r, uint32_t i, struct separation *sep, struct qd_err *err)
 {
-	struct rep_snapshot *s = &r->snaps[i];
+	struct qd_rep_snapshot *s = &r->snaps[i];
 	struct qd_finding f = {
 		.type = QD_F_OVERLAP, .nitems = 1,
 		.place = { QD_AT_L1, i + 1, 0, QD_NOWHERE, s->l1_off },
@@ -434,18 +436,18 @@ static int separate_one(struct rep *r, uint32_t i, struct separation *sep, struc
 	if (rc)
 		return rc;
 	if (sep->used == 0 && s->l1_entries)
-		return rep_find_snapshot_l1(r, &f, i, err);
+		return qd_rep_find_snapshot_l1(r, &f, i, err);
 	if (!foreign && !is_taken(r, i))
 		return 0;
 	if (foreign)
 		rc = find_own_l1(r, s, sep, &off, err);
 	if (rc)
 		return rc;
-	rep_plan(r, off ? QD_REPAIR_FOUND : QD_REPAIR_COPY, &f);
+	qd_rep_plan(r, off ? QD_REPAIR_FOUND : QD_REPAIR_COPY, &f);
 	return off ? switch_l1(r, s, off, s->l1_entries, err) : move_l1(r, s, s->l1_entries, err);
 }
 
-int rep_separate_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+int qd_rep_separate_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	struct separation sep = { .off = QD_NOWHERE };
 	uint64_t before = r->nplanned;
@@ -454,7 +456,7 @@ int rep_separate_snapshots(struct rep *r, const struct qd_finding *f, struct qd_
 	for (uint32_t i = 0; rc == 0 && i < r->nsnaps; i++)
 		rc = separate_one(r, i, &sep, err);
 	if (rc == 0 && r->nplanned == before)
-		rep_rebuild(r, f);
+		qd_rep_rebuild(r, f);
 	return rc;
 }
 
@@ -485,7 +487,7 @@ static int bitmap_table(struct rep *r, uint32_t number, uint64_t *ret_off, struc
 	return rc;
 }
 
-int rep_fix_bitmap_entry(struct rep *r, const struct qd_finding *f, struct qd_err *err)
+int qd_rep_fix_bitmap_entry(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	int rc = 0;
 
@@ -494,6 +496,7 @@ int rep_fix_bitmap_entry(struct rep *r, const struct qd_finding *f, struct qd_er
 	r->bitmap = f->place.layer;
 	if (rc || r->bitmap_table == 0)
 		return rc;
-	rep_plan(r, QD_REPAIR_SET, f);
-	return qd_plan_put64(r->plan, r->bitmap_table + f->place.index * 8, QD_BITMAP_ENTRY_ONES, QD_PLAN_DROP, err);
+	qd_rep_plan(r, QD_REPAIR_SET, f);
+	return qd_plan_put64(r->plan, r->bitmap_table + f->place.index * 8, QD_BITMAP_ENTRY_ONES,
+			     QD_PLAN_DROP, err);
 }

@@ -54,8 +54,8 @@ static bool is_table(const struct rep *r, uint64_t entry)
 {
 	uint64_t off = qd_entry_host_off(entry);
 
-	return off >= r->geom.cluster_size && qd_is_aligned(off, r->geom.cluster_size) && off < r->file_size &&
-	       !(entry & QD_L1_RESERVED);
+	return off >= r->geom.cluster_size && qd_is_aligned(off, r->geom.cluster_size) &&
+	       off < r->file_size && !(entry & QD_L1_RESERVED);
 }
 
 /* Where in its L1 table the entry stands among those that are right. */
@@ -64,7 +64,8 @@ static int look_around(struct lost *l, struct qd_err *err)
 	uint64_t nbytes = l->nentries * 8, last = 0, zeros = 0, around = 0;
 	uint8_t *buf = malloc(nbytes);
 	bool ascending = true, closed = false;
-	int rc = buf ? qd_plan_read(l->r->plan, buf, nbytes, l->l1_off, err) : qd_err_nomem(err, "an L1 table");
+	int rc = buf ? qd_plan_read(l->r->plan, buf, nbytes, l->l1_off, err)
+		     : qd_err_nomem(err, "an L1 table");
 
 	l->l1 = buf;
 	l->below = 0;
@@ -133,7 +134,7 @@ static int is_claimed(const struct lost *l, uint64_t table, const uint8_t *bytes
 
 	*ret_is = false;
 	for (uint32_t layer = 0; rc == 0 && !*ret_is && layer <= r->nsnaps && layer < MAX_LAYERS; layer++) {
-		if (layer == l->layer || !rep_l1_of(r, layer, &off, &nentries) || l->index >= nentries)
+		if (layer == l->layer || !qd_rep_l1_of(r, layer, &off, &nentries) || l->index >= nentries)
 			continue;
 		rc = qd_plan_get64(r->plan, off + l->index * 8, &entry, err);
 		if (rc || !is_table(r, entry))
@@ -170,10 +171,11 @@ static bool is_at_home(const struct lost *l, const uint8_t *bytes)
 static bool is_active(const struct rep *r, const uint8_t *bytes)
 {
 	for (uint64_t i = 0; i < r->geom.l2_entries; i++) {
-		uint64_t entry = qd_get_be64(bytes + i * r->geom.l2_entry_size), host = qd_entry_host_off(entry);
+		uint64_t entry = qd_get_be64(bytes + i * r->geom.l2_entry_size),
+			 host = qd_entry_host_off(entry);
 
 		if (!qd_l2_is_compressed(entry) && host && !(entry & QD_COPIED) &&
-		    rep_nowners(r, host >> r->geom.cluster_bits) == 1)
+		    qd_rep_nowners(r, host >> r->geom.cluster_bits) == 1)
 			return false;
 	}
 	return true;
@@ -185,12 +187,15 @@ static int judge(const struct lost *l, uint64_t table, const uint8_t *bytes, enu
 	bool is;
 	int rc;
 
-	if (rep_has_data_file(l->r)) {
+	if (qd_rep_has_data_file(l->r)) {
 		*ret_fit = is_at_home(l, bytes) ? SURE : UNFIT;
 		return 0;
 	}
-	*ret_fit = nearly_names(l, table) ? SURE :
-		   !l->ambiguous && (l->layer || is_active(l->r, bytes)) && table > l->below && table < l->above ? LIKELY : UNFIT;
+	*ret_fit = nearly_names(l, table) ? SURE
+		   : !l->ambiguous && (l->layer || is_active(l->r, bytes)) && table > l->below &&
+				   table < l->above
+			   ? LIKELY
+			   : UNFIT;
 	if (*ret_fit == SURE)
 		return 0;
 	rc = is_claimed(l, table, bytes, &is, err);
@@ -210,13 +215,13 @@ static bool is_orphan(const struct rep *r, const uint8_t *bytes)
 	for (uint64_t i = 0; i < g->l2_entries; i++) {
 		uint64_t entry = qd_get_be64(bytes + i * g->l2_entry_size), host = mapped_host(g, entry);
 
-		if (!rep_entry_is_possible(r, entry))
+		if (!qd_rep_entry_is_possible(r, entry))
 			return false;
-		if (!rep_has_data_file(r) && host && !rep_is_leaked(r, host >> g->cluster_bits))
+		if (!qd_rep_has_data_file(r) && host && !qd_rep_is_leaked(r, host >> g->cluster_bits))
 			return false;
 		mapped += host != 0;
 	}
-	return mapped != 0 || rep_has_data_file(r);
+	return mapped != 0 || qd_rep_has_data_file(r);
 }
 
 /* By an entry that has been given it in this round. */
@@ -237,7 +242,7 @@ static int count_names(const struct lost *l, uint64_t table, uint64_t *ret_n, st
 
 	*ret_n = 0;
 	for (uint32_t layer = 0; rc == 0 && layer <= r->nsnaps && layer < MAX_LAYERS; layer++) {
-		if (layer == l->layer || !rep_l1_of(r, layer, &off, &nentries) || l->index >= nentries)
+		if (layer == l->layer || !qd_rep_l1_of(r, layer, &off, &nentries) || l->index >= nentries)
 			continue;
 		rc = qd_plan_get64(r->plan, off + l->index * 8, &entry, err);
 		*ret_n += rc == 0 && qd_entry_host_off(entry) == table;
@@ -262,7 +267,7 @@ static int look_at(const struct lost *l, uint64_t off, uint8_t *buf, struct foun
 	if (rc || !is_orphan(l->r, buf) || is_named(l, off))
 		return rc;
 	rc = count_names(l, off, &names, err);
-	if (rc || names >= rep_nowners(l->r, off >> l->r->geom.cluster_bits))
+	if (rc || names >= qd_rep_nowners(l->r, off >> l->r->geom.cluster_bits))
 		return rc;
 	rc = judge(l, off, buf, &fit, err);
 	found->norphans++;
@@ -291,15 +296,15 @@ static int search(const struct lost *l, struct found *found, struct qd_err *err)
 	return rc;
 }
 
-int rep_search_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, bool only_one, uint64_t *ret_off,
-		  struct qd_err *err)
+int qd_rep_search_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, bool only_one,
+		     uint64_t *ret_off, struct qd_err *err)
 {
 	struct lost l = { .r = r, .layer = f->place.layer, .index = f->place.index, .entry = entry };
 	struct found found = { .norphans = 0 };
 	int rc;
 
 	*ret_off = 0;
-	if (!rep_l1_of(r, l.layer, &l.l1_off, &l.nentries) || l.nentries * 8 > QD_MAX_L1_BYTES)
+	if (!qd_rep_l1_of(r, l.layer, &l.l1_off, &l.nentries) || l.nentries * 8 > QD_MAX_L1_BYTES)
 		return 0;
 	rc = look_around(&l, err);
 	if (rc == 0)
@@ -321,12 +326,12 @@ static bool is_right(const struct rep *r, uint64_t entry, uint64_t guest_off)
 {
 	uint64_t host = mapped_host(&r->geom, entry);
 
-	if (!rep_entry_is_possible(r, entry))
+	if (!qd_rep_entry_is_possible(r, entry))
 		return false;
-	if (rep_has_data_file(r))
+	if (qd_rep_has_data_file(r))
 		return host == guest_off;
 	return host == 0 || r->rebuild || r->check.count[QD_F_REFCOUNT_LOW] ||
-	       rep_is_leaked(r, host >> r->geom.cluster_bits);
+	       qd_rep_is_leaked(r, host >> r->geom.cluster_bits);
 }
 
 static bool is_bitmap_right(uint64_t entry, uint64_t bitmap)
@@ -361,8 +366,8 @@ static uint64_t keep_what_is_right(const struct rep *r, uint8_t *buf, uint64_t f
 	return n;
 }
 
-int rep_salvage_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, uint64_t *ret_off,
-		   struct qd_err *err)
+int qd_rep_salvage_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, uint64_t *ret_off,
+		      struct qd_err *err)
 {
 	uint64_t n = 0, to = 0, off = qd_entry_host_off(entry);
 	uint8_t *buf = malloc(r->geom.cluster_size);

@@ -48,7 +48,7 @@ static int put_cluster(void *ctx, uint64_t off, struct qd_err *err)
 	return rc;
 }
 
-int rep_save_metadata(struct rep *r, struct qd_io *to, struct qd_err *err)
+int qd_rep_save_metadata(struct rep *r, struct qd_io *to, struct qd_err *err)
 {
 	struct save s = { .r = r, .to = to };
 	uint64_t header = 0;

@@ -23,6 +23,6 @@
 #include "ops/repair_int.h"
 
 /* Writes what the plan will change of the image, as it is now, and flushes it. */
-int rep_save_metadata(struct rep *r, struct qd_io *to, struct qd_err *err);
+int qd_rep_save_metadata(struct rep *r, struct qd_io *to, struct qd_err *err);
 
 #endif
