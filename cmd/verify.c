@@ -169,9 +169,13 @@ static int status_of(const char *path, const struct qd_verify_result *r)
 	return report_error(&err);
 }
 
-static int run(struct qd_verify_opts *v, const struct options *o)
+static int run(const struct qd_verify_opts *given, const struct options *o)
 {
 	struct found found = { .list = o->json ? json_array() : NULL, .path = o->args[0] };
+	struct qd_verify_opts v = {
+		.index_path = given->index_path, .no_lock = o->force_share, .threads = o->threads,
+		.memory = o->memory, .bad = o->quiet && !o->json ? NULL : on_bad, .ctx = &found,
+	};
 	struct qd_verify_result result;
 	struct qd_err err = { .code = 0 };
 	struct progress progress;
@@ -179,13 +183,8 @@ static int run(struct qd_verify_opts *v, const struct options *o)
 
 	if (o->source_format && !strcmp(o->source_format, "raw"))
 		return report_usage("a raw file has no index");
-	v->no_lock = o->force_share;
-	v->threads = o->threads;
-	v->memory = o->memory;
-	v->bad = o->quiet && !o->json ? NULL : on_bad;
-	v->ctx = &found;
 	progress_start(&progress, o, "verify");
-	rc = qd_verify(o->args[0], v, &progress.lib, &result, &err);
+	rc = qd_verify(o->args[0], &v, &progress.lib, &result, &err);
 	progress_stop(&progress, rc == 0);
 	put_range(&found);
 	if (rc == 0 && found.failed)

@@ -43,14 +43,17 @@ static int guard_bytes(struct qd_change *c, uint64_t off, uint64_t nbytes, enum 
 	return qd_extents_add(&c->guard, off / size, qd_div_up(nbytes, size), kind, id, err);
 }
 
-/* What a table names that cannot be true is for its reader to refuse. */
+/*
+ * What a table names that cannot be true is for its reader to refuse.  All have number 0, so that
+ * neighbours make one extent.
+ */
 static int guard_l2(struct qd_change *c, const uint64_t *l1, uint32_t l1_entries, struct qd_err *err)
 {
 	int rc = 0;
 
 	for (uint32_t i = 0; rc == 0 && i < l1_entries; i++)
 		if (qd_entry_host_off(l1[i]))
-			rc = guard_bytes(c, qd_entry_host_off(l1[i]), 1, QD_STRUCT_L2, i, err);
+			rc = guard_bytes(c, qd_entry_host_off(l1[i]), 1, QD_STRUCT_L2, 0, err);
 	return rc;
 }
 

@@ -97,7 +97,7 @@ int qd_ext_edit_open(const struct qd_image *img, struct qd_queue *queue, struct 
 {
 	const struct qd_header *h = &img->header;
 	struct qd_ext_edit *e = calloc(1, sizeof(*e));
-	struct item end;
+	struct item end = { .type = QD_EXT_END };
 	int rc = 0;
 
 	if (!e)
@@ -392,7 +392,8 @@ int qd_ext_edit_name_autoclear(struct qd_ext_edit *e, unsigned bit, const char *
 	memset(row, 0, QD_FEATURE_ROW);
 	row[0] = QD_FEATURE_AUTOCLEAR;
 	row[1] = (uint8_t)bit;
-	memcpy(row + 2, name, qd_min_u64(strlen(name), QD_FEATURE_ROW - 2));
+	for (size_t i = 0; i < QD_FEATURE_ROW - 2 && name[i]; i++)
+		row[2 + i] = (uint8_t)name[i];
 	rc = set_names(e, rows, n + QD_FEATURE_ROW, err);
 	free(rows);
 	return rc;

@@ -249,6 +249,7 @@ static int refuse(const struct install *x, struct qd_err *err)
 
 static int write_external(struct install *x, struct qd_err *err)
 {
+	static const char magic[8] = QD_EXTERNAL_MAGIC;
 	uint8_t head[QD_EXTERNAL_HEAD] = { 0 };
 	struct qd_newfile *nf = NULL;
 	struct qd_io *io;
@@ -257,7 +258,7 @@ static int write_external(struct install *x, struct qd_err *err)
 	if (rc)
 		return rc;
 	x->result->ext.pin_id = qd_pin_id(x->pin);
-	memcpy(head, QD_EXTERNAL_MAGIC, 8);
+	memcpy(head, magic, sizeof(magic));
 	qd_table_ext_encode(&x->result->ext, head + 8);
 	io = qd_newfile_io(nf);
 	rc = qd_io_write(io, head, sizeof(head), 0, err);

@@ -62,3 +62,17 @@ tell writer 'read 0 512'
 wait_for grep -q 'read 512' writer.out
 fails 1 "$QDEDUP" rehash plain.qcow2
 release writer
+
+# Where there is no space for the new table the image stays as it was, byte for byte.
+mkdup many.raw 4M 512 9000 513
+qemu-img convert -O qcow2 -o cluster_size=512 many.raw full.qcow2
+cp full.qcow2 before
+limited() {
+	ulimit -f $((($(stat -c %s full.qcow2) + 65536) / 1024))
+	trap '' XFSZ
+	"$QDEDUP" rehash full.qcow2
+}
+_run limited >/dev/null
+is 1 "$_status" 'exit status without space'
+says 'full.qcow2' 'too large'
+cmp full.qcow2 before || die 'the image was changed though there was no space'
