@@ -20,6 +20,8 @@ enum {
 	OPT_RECORDS,
 	OPT_MERGE,
 	OPT_SHARD,
+	OPT_COMPRESS,
+	OPT_HTML,
 };
 
 #define MAX_TOP 1000000u
@@ -35,6 +37,8 @@ static const struct poptOption scan_options[] = {
 	{ "snapshots", '\0', POPT_ARG_NONE, NULL, OPT_SNAPSHOTS, "count internal snapshots, too", NULL },
 	{ "sample", '\0', POPT_ARG_STRING, NULL, OPT_SAMPLE,
 	  "read about one part in N, and estimate the rest", "1/N" },
+	{ "compress", '\0', POPT_ARG_STRING, NULL, OPT_COMPRESS,
+	  "estimate what compression would add: zlib, zstd", "TYPE" },
 	POPT_TABLEEND
 };
 
@@ -136,13 +140,13 @@ static int take_sample(struct qd_scan_opts *o, const char *text, struct qd_err *
 	return r;
 }
 
-static int take_top(struct qd_scan_opts *o, const char *text, struct qd_err *err)
+static int take_top(unsigned *ret_top, const char *text, struct qd_err *err)
 {
 	uint64_t n;
 	int r = qd_number_parse(text, "number", 1, MAX_TOP, &n, err);
 
 	if (!r)
-		o->top = (unsigned)n;
+		*ret_top = (unsigned)n;
 	return r;
 }
 
@@ -170,9 +174,9 @@ static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
 	case OPT_HASH:
 		return take_hash(&args->opts, text, err);
 	case OPT_TOP:
-		return take_top(&args->opts, text, err);
+		return take_top(&args->top, text, err);
 	case OPT_MATRIX:
-		args->opts.matrix = true;
+		args->matrix = true;
 		return 0;
 	case OPT_SNAPSHOTS:
 		args->opts.snapshots = true;
@@ -186,6 +190,10 @@ static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
 	case OPT_MERGE:
 		args->merge = true;
 		return 0;
+	case OPT_COMPRESS:
+		qd_scan_compress_free(args->compress);
+		args->compress = NULL;
+		return qd_scan_compress_new(text, &args->compress, err);
 	case OPT_SHARD:
 		return parse_part(text, 1u << 20, &args->opts.shard, &args->opts.nshards, err);
 	default:
@@ -203,6 +211,13 @@ static void unreadable(void *ctx, const struct qd_err *err)
 	report_error(err);
 }
 
+static int show_content(void *ctx, const struct qd_scan_content *content, struct qd_err *err)
+{
+	struct scan_args *args = ctx;
+
+	return qd_scan_compress_add(args->compress, content, err);
+}
+
 static int take_shared(const struct options *o, struct scan_args *args, struct qd_err *err)
 {
 	struct qd_scan_opts *opts = &args->opts;
@@ -218,6 +233,9 @@ static int take_shared(const struct options *o, struct scan_args *args, struct q
 	opts->threads = o->threads;
 	opts->memory = o->memory;
 	opts->tmpdir = o->tmpdir;
+	opts->top = args->top;
+	opts->matrix = args->matrix;
+	opts->content = args->compress ? show_content : NULL;
 	opts->unreadable = unreadable;
 	opts->ctx = args;
 	args->sources = calloc((size_t)o->nargs, sizeof(*args->sources));
@@ -264,6 +282,8 @@ static const char *refuse(const struct options *o, const struct scan_args *args)
 		return "--merge reads records and writes none: 'LC_ALL=C sort -m' joins files of them";
 	if (args->merge && (args->opts.snapshots || args->opts.sample_n))
 		return "--snapshots and --sample are for images, not for --merge";
+	if (args->merge && args->compress)
+		return "--compress needs the data, which --merge does not have";
 	if (args->records && args->opts.sample_n > 1)
 		return "--records are of everything, not of a --sample";
 	return NULL;
@@ -326,6 +346,7 @@ int cmd_scan(int argc, char **argv)
 
 	if (status == OPTIONS_GO)
 		status = run(&o, &args);
+	qd_scan_compress_free(args.compress);
 	free(args.sources);
 	options_free(&o);
 	free(line);

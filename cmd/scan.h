@@ -7,6 +7,7 @@
 
 #include "cmd.h"
 #include "ops/scan.h"
+#include "ops/scan_compress.h"
 
 struct scan_args {
 	struct qd_scan_opts opts;
@@ -15,6 +16,10 @@ struct scan_args {
 	bool records;			/* wanted */
 	const char *records_file;	/* NULL: stdout */
 	struct scan_records *out;	/* while they are written */
+	struct qd_scan_compress *compress;	/* NULL: not wanted */
+	unsigned top;			/* contents to name in the report: the page may want more */
+	bool matrix;			/* to be shown, likewise */
+	const char *html_file;		/* NULL: no page */
 	const struct options *options;
 	unsigned unreadable;
 };
