@@ -139,8 +139,10 @@ static int read_piece(const struct scan_reading *rd, struct scan_job *j, uint64_
 		r = read_range(rd, j, off, nbytes, j->buf, err);
 	if (r)
 		return r;
-	if (j->read_nbytes == before)	/* zeros by the tables: whose they are matters in an overlay */
-		return rd->lower_size || j->nknown ? qd_scan_cells_larger(&j->cells, off, NULL, nbytes, err) : 0;
+	if (j->read_nbytes == before && !rd->lower_size && !j->nknown)
+		return 0;	/* zeros by the tables; whose they are matters in an overlay only */
+	if (j->read_nbytes == before)
+		return qd_scan_cells_larger(&j->cells, off, NULL, nbytes, err);
 	r = qd_scan_cells_larger(&j->cells, off, j->buf, nbytes, err);
 	if (!r && rd->s->opts->content)
 		r = show_contents(rd, j, off, nbytes, err);

@@ -15,7 +15,7 @@ struct maker {
 	struct qd_scan_report *rep;
 	unsigned *order;		/* images of the report -> of the scan */
 	unsigned *place;		/* images of the scan -> of the report */
-	unsigned *views;		/* by image: those of image i are views[first[i]] ... views[first[i + 1] - 1] */
+	unsigned *views;		/* those of image i are views[first[i]] to views[first[i + 1] - 1] */
 	unsigned *first;
 };
 
