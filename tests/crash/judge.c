@@ -199,6 +199,22 @@ static bool layers_are_final(const struct state *s, const char *who, struct qd_i
 	return good && snapshots_are_kept(s, who, io);
 }
 
+static bool layers_are_allowed(const struct state *s, const char *who, struct qd_io *io)
+{
+	struct layer active = { .name = NULL };
+	struct qd_err err = { .code = 0 };
+	size_t nops = s->crash.nops ? s->crash.nops : 1;	/* what is logged before the first may be completed */
+	uint64_t at = 0;
+	bool good = true;
+
+	if (layer_read(io, &active, &err))
+		return complain(s, who, err.msg, 0);
+	if (active.size != judge_disk_size(s->j) || !history_allows(s->j->history, nops, active.bytes, &at))
+		good = complain(s, who, "a byte of the disk was never so", at);
+	free(active.bytes);
+	return good && snapshots_are_kept(s, who, io);
+}
+
 /* J3, but for the status */
 static bool is_final(const struct state *s, const char *who, struct qd_io *io)
 {
@@ -217,7 +233,7 @@ static bool is_good_status(const struct state *s, const char *who, const struct 
 	return complain(s, who, "does not end with a clean image, status", (uint64_t)status);
 }
 
-static bool try_way(const struct state *s, const struct judge_way *way, bool leaks_may_stay)
+static bool try_way(const struct state *s, const struct judge_way *way, bool leaks_may_stay, bool completes)
 {
 	struct qd_check_opts opts = { .threads = 1, .memory = MEMORY };
 	struct qd_check_result res;
@@ -230,7 +246,8 @@ static bool try_way(const struct state *s, const struct judge_way *way, bool lea
 	if (way->run(io, &err) || qd_check(io, &opts, NULL, &res, &err))
 		good = complain(s, way->name, err.msg, 0);
 	else
-		good = is_good_status(s, way->name, &res, leaks_may_stay) && is_final(s, way->name, io);
+		good = is_good_status(s, way->name, &res, leaks_may_stay) &&
+		       (completes ? layers_are_allowed(s, way->name, io) : is_final(s, way->name, io));
 	qd_io_close(io);
 	return good;
 }
@@ -241,10 +258,10 @@ static bool try_qemu(const struct state *s)
 	static const struct judge_way reopen = { "qemu-io", way_qemu_open };
 
 	s->j->nqemu++;
-	if (!try_way(s, &check, false))
+	if (!try_way(s, &check, false, false))
 		return false;
 	/* What is not marked dirty QEMU does not mend when it opens it: leaks are all it may be given. */
-	return (!s->check.dirty && s->check.corruptions) || try_way(s, &reopen, !s->check.dirty);
+	return (!s->check.dirty && s->check.corruptions) || try_way(s, &reopen, !s->check.dirty, false);
 }
 
 /* In a sound image leaks at worst, unless it is dirty; what a task says of others. */
@@ -292,7 +309,7 @@ static bool try_crash(struct judge *j, const struct crash *c)
 	good = j->o->task->damaged ? guest_is_kept(&s) : layers_are_kept(&s);
 	good = good && try_repair(&s);
 	for (const struct judge_way *way = j->o->task->ways; good && way && way->name; way++)
-		good = try_way(&s, way, false);
+		good = try_way(&s, way, false, j->o->task->completes);
 	if (good && j->qemu && mix(c->seed ^ j->salt) % j->o->qemu_every == 0)
 		good = try_qemu(&s);
 	free(s.disk);

@@ -63,6 +63,7 @@ struct judge_task {
 	bool (*qemu_can)(const struct qd_check_result *before);
 
 	const struct judge_way *ways;	/* of the task's own, up to one without a name; may be NULL */
+	bool completes;			/* these complete what was cut short: the active layer then is what J1 allows */
 };
 
 int judge_main(int argc, char **argv, const struct judge_task *task);
