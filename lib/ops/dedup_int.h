@@ -11,6 +11,8 @@
 #ifndef QD_OPS_DEDUP_INT_H
 #define QD_OPS_DEDUP_INT_H
 
+#include <pthread.h>
+
 #include "dedup/container.h"
 #include "dedup/index.h"
 #include "dedup/records.h"
@@ -44,7 +46,8 @@ struct dedup {
 	struct qd_image *img;
 	const struct qd_geom *geom;
 
-	/* the plan */
+	/* the plan; index and keepers are used under the lock */
+	pthread_mutex_t lock;
 	struct qd_index *index;			/* fingerprint -> number of a keeper */
 	struct qd_records *keepers;		/* struct dedup_keeper by number */
 	struct qd_records *digests;		/* by number, with trust_hash */

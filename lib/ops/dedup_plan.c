@@ -81,9 +81,14 @@ static int same_bytes(struct dedup *d, const struct batch *b, const struct qd_su
 		      const struct dedup_keeper *k, uint64_t number, bool *ret_same, struct qd_err *err)
 {
 	size_t size = (size_t)d->geom->cluster_size;
-	const uint8_t *data = number >= b->v[0].number ? b->v[number - b->v[0].number].data : NULL;
+	const uint8_t *data;
 	int rc = 0;
 
+	if (x->candidate == number) {
+		*ret_same = x->verified;
+		return 0;
+	}
+	data = number >= b->v[0].number ? b->v[number - b->v[0].number].data : NULL;
 	if (!data) {
 		rc = read_cluster(d, k->entry, k->bitmap, d->scratch, err);
 		data = d->scratch;
@@ -260,14 +265,79 @@ static bool is_readable(void *ctx, const struct qd_surveyed *c, uint64_t number)
 	return !c->mixed;
 }
 
+/* ---- looking ahead ---- */
+
+/*
+ * What is found here saves work and decides nothing: commit looks up again, and believes
+ * a comparison for the same keeper only.
+ */
+static int nominate(struct dedup *d, struct qd_survey_content *v, unsigned n, struct qd_err *err)
+{
+	uint64_t values[QD_INDEX_CANDIDATES];
+	struct dedup_keeper k;
+	unsigned found;
+	int rc = 0;
+
+	pthread_mutex_lock(&d->lock);
+	for (unsigned i = 0; i < n; i++)
+		if (v[i].data && !v[i].zero && !v[i].broken)
+			qd_index_prefetch(d->index, print_of(d, &v[i]));
+	for (unsigned i = 0; rc == 0 && i < n; i++) {
+		if (!v[i].data || v[i].zero || v[i].broken)
+			continue;
+		rc = qd_index_find(d->index, print_of(d, &v[i]), values, &found, err);
+		if (rc == 0 && found)
+			rc = qd_records_get(d->keepers, values[0], &k, err);
+		if (rc || !found || qd_l2_is_compressed(k.entry) || d->geom->extended_l2)
+			continue;
+		v[i].candidate = values[0];
+		v[i].candidate_entry = k.entry;
+	}
+	pthread_mutex_unlock(&d->lock);
+	return rc;
+}
+
+/* Clusters from number i on whose candidates lie one behind the other, as many as scratch holds. */
+static unsigned candidate_run(const struct dedup *d, const struct qd_survey_content *v, unsigned n, unsigned i)
+{
+	uint64_t size = d->geom->cluster_size;
+	unsigned run = 1;
+
+	while (i + run < n && (run + 1) * size <= QD_SURVEY_SCRATCH && v[i + run].candidate != UINT64_MAX &&
+	       v[i + run].candidate_entry == v[i].candidate_entry + run * size)
+		run++;
+	return run;
+}
+
+static int look_ahead(void *ctx, struct qd_survey_content *v, unsigned n, uint8_t *scratch, struct qd_err *err)
+{
+	struct dedup *d = ctx;
+	size_t size = (size_t)d->geom->cluster_size;
+	unsigned run = 1;
+	int rc = d->digests ? 0 : nominate(d, v, n, err);
+
+	for (unsigned i = 0; rc == 0 && i < n; i += run) {
+		run = 1;
+		if (v[i].candidate == UINT64_MAX)
+			continue;
+		run = candidate_run(d, v, n, i);
+		rc = qd_io_read_padded(d->io, scratch, run * size, v[i].candidate_entry, err);
+		for (unsigned k = 0; rc == 0 && k < run; k++)
+			v[i + k].verified = memcmp(scratch + k * size, v[i + k].data, size) == 0;
+	}
+	return rc;
+}
+
 static int commit(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
 {
 	struct dedup *d = ctx;
 	struct batch b = { v, n };
 	int rc = 0;
 
+	pthread_mutex_lock(&d->lock);
 	for (unsigned i = 0; rc == 0 && i < n; i++)
 		rc = decide(d, &b, &v[i], err);
+	pthread_mutex_unlock(&d->lock);
 	return rc;
 }
 
@@ -302,12 +372,15 @@ static int init(struct dedup *d, struct qd_err *err)
 
 int dedup_plan(struct dedup *d, struct qd_err *err)
 {
-	static const struct qd_survey_ops ops = { .want = is_readable, .know = dedup_index_knows, .commit = commit };
+	static const struct qd_survey_ops ops = { .want = is_readable, .know = dedup_index_knows,
+						   .prepare = look_ahead, .commit = commit };
 	struct qd_survey_opts so = { .digest = d->digest, .threads = d->opts->threads,
 				     .memory = d->memory / 4, .progress = d->progress };
 	uint64_t bad = 0;
-	int rc = init(d, err);
+	int rc;
 
+	pthread_mutex_init(&d->lock, NULL);
+	rc = init(d, err);
 	if (rc == 0)
 		rc = qd_survey_walk(d->img, &so, &ops, d, &bad, err);
 	if (rc == 0 && bad)
@@ -320,6 +393,7 @@ int dedup_plan(struct dedup *d, struct qd_err *err)
 	d->keepers = d->digests = d->room = NULL;
 	qd_change_free(d->counts);
 	d->counts = NULL;
+	pthread_mutex_destroy(&d->lock);
 	return rc;
 }
 

@@ -13,6 +13,7 @@
 #include "ops/remap_int.h"
 
 #define ALL_ALLOCATED 0xffffffffull
+#define PAGE 4096u
 #define BYTES_PER_MOVE 160u	/* the move, its slots in two maps, its references */
 
 struct qd_remap {
@@ -179,13 +180,41 @@ static int lower_counts(struct qd_remap *r, const struct qd_move *moves, uint64_
 
 /* ---- entries ---- */
 
-static int put_entry(struct qd_remap *r, uint64_t off, uint64_t entry, uint64_t bitmap, struct qd_err *err)
-{
-	uint8_t bytes[16];
+/*
+ * Changed entries leave the file's pages whole: the writes of a table are few, and what is
+ * written besides is what stands there.
+ */
+struct pages {
+	uint64_t first, end;	/* bytes of the table: [first, end), whole pages, not queued yet */
+};
 
-	qd_put_be64(bytes, entry);
-	qd_put_be64(bytes + 8, bitmap);
-	return qd_queue_write(r->change->queue, bytes, r->geom->l2_entry_size, off, err);
+static int flush_pages(struct qd_remap *r, struct pages *p, uint64_t l2_off, const uint8_t *entries, struct qd_err *err)
+{
+	int rc = 0;
+
+	if (p->first < p->end)
+		rc = qd_queue_write(r->change->queue, entries + p->first, p->end - p->first, l2_off + p->first, err);
+	p->first = p->end;
+	return rc;
+}
+
+static int put_entry(struct qd_remap *r, struct pages *p, uint64_t l2_off, uint8_t *entries, uint64_t index,
+		     uint64_t entry, uint64_t bitmap, struct qd_err *err)
+{
+	uint64_t at = index * r->geom->l2_entry_size, page = qd_align_down(at, PAGE);
+	int rc = 0;
+
+	if (page > p->end)
+		rc = flush_pages(r, p, l2_off, entries, err);
+	if (rc)
+		return rc;
+	if (p->first == p->end)
+		p->first = page;
+	p->end = qd_min_u64(page + PAGE, r->geom->cluster_size);
+	qd_put_be64(entries + at, entry);
+	if (r->geom->extended_l2)
+		qd_put_be64(entries + at + 8, bitmap);
+	return 0;
 }
 
 /* What a map knows the entry by; 0: it names no cluster. */
@@ -195,10 +224,11 @@ static uint64_t key_of(uint64_t entry)
 }
 
 /* Step 2, one table. */
-static int clear_copied(void *ctx, uint64_t l2_off, const uint8_t *entries, struct qd_err *err)
+static int clear_copied(void *ctx, uint64_t l2_off, uint8_t *entries, struct qd_err *err)
 {
 	struct qd_remap *r = ctx;
 	const struct qd_geom *g = r->geom;
+	struct pages pages = { 0, 0 };
 	int rc = 0;
 
 	for (uint64_t i = 0; rc == 0 && i < g->l2_entries; i++) {
@@ -207,10 +237,10 @@ static int clear_copied(void *ctx, uint64_t l2_off, const uint8_t *entries, stru
 
 		if (!(entry & QD_COPIED) || !key_of(entry) || remap_map_get(&r->to, key_of(entry)) == REMAP_NONE)
 			continue;
-		rc = put_entry(r, l2_off + i * g->l2_entry_size, entry & ~QD_COPIED,
+		rc = put_entry(r, &pages, l2_off, entries, i, entry & ~QD_COPIED,
 			       g->extended_l2 ? qd_get_be64(p + 8) : 0, err);
 	}
-	return rc;
+	return rc ? rc : flush_pages(r, &pages, l2_off, entries, err);
 }
 
 /* An entry that only keeps `from`, or reads it while `to` is zeros. */
@@ -251,10 +281,11 @@ static void redirect(const struct qd_geom *g, const struct qd_move *m, uint64_t 
 }
 
 /* Step 3, one table. */
-static int redirect_table(void *ctx, uint64_t l2_off, const uint8_t *entries, struct qd_err *err)
+static int redirect_table(void *ctx, uint64_t l2_off, uint8_t *entries, struct qd_err *err)
 {
 	struct qd_remap *r = ctx;
 	const struct qd_geom *g = r->geom;
+	struct pages pages = { 0, 0 };
 	int rc = 0;
 
 	for (uint64_t i = 0; rc == 0 && i < g->l2_entries; i++) {
@@ -265,10 +296,10 @@ static int redirect_table(void *ctx, uint64_t l2_off, const uint8_t *entries, st
 		if (index == REMAP_NONE)
 			continue;
 		redirect(g, &r->moves[index], &entry, &bitmap);
-		rc = put_entry(r, l2_off + i * g->l2_entry_size, entry, bitmap, err);
+		rc = put_entry(r, &pages, l2_off, entries, i, entry, bitmap, err);
 		r->stats.redirected++;
 	}
-	return rc;
+	return rc ? rc : flush_pages(r, &pages, l2_off, entries, err);
 }
 
 /* ---- the pin ---- */

@@ -25,11 +25,11 @@ uint32_t remap_map_get(const struct remap_map *m, uint64_t key);
 int remap_list_tables(const struct qd_image *img, uint64_t memory, struct qd_l2set *set, struct qd_err *err);
 
 /*
- * Calls fn for each table in the order of the file, with what stands in it; what the queue
- * holds must have been written.
+ * Calls fn for each table in the order of the file, with a copy of what stands in it; what the
+ * queue holds must have been written.
  */
 int remap_walk_tables(const struct qd_image *img, const struct qd_l2set *set,
-		      int (*fn)(void *ctx, uint64_t l2_off, const uint8_t *entries, struct qd_err *err),
+		      int (*fn)(void *ctx, uint64_t l2_off, uint8_t *entries, struct qd_err *err),
 		      void *ctx, struct qd_err *err);
 
 #endif

@@ -119,7 +119,7 @@ static size_t window_end(const struct qd_l2set *set, size_t first, uint64_t size
 }
 
 int remap_walk_tables(const struct qd_image *img, const struct qd_l2set *set,
-		      int (*fn)(void *ctx, uint64_t l2_off, const uint8_t *entries, struct qd_err *err),
+		      int (*fn)(void *ctx, uint64_t l2_off, uint8_t *entries, struct qd_err *err),
 		      void *ctx, struct qd_err *err)
 {
 	uint64_t size = img->geom.cluster_size;

@@ -36,6 +36,7 @@ struct job {
 	unsigned nread;			/* of v, those with data */
 	uint8_t *buf;			/* per_batch clusters */
 	uint8_t *stream;
+	uint8_t *scratch;
 	struct qd_codec *codec;
 	struct qd_digester *digester;
 };
@@ -63,7 +64,8 @@ static int next(void *ctx, void *job, struct qd_err *err)
 
 		x->c = w->list.v[w->next];
 		x->number = w->first_number + w->next++;
-		x->known = x->zero = x->broken = false;
+		x->known = x->zero = x->broken = x->verified = false;
+		x->candidate = UINT64_MAX;
 		x->data = is_to_be_read(w, x) ? j->buf + j->nread++ * size : NULL;
 	}
 	return j->n > 0;
@@ -147,6 +149,8 @@ static int prepare(void *ctx, void *job, struct qd_err *err)
 		if (j->digester)
 			rc = qd_digester_compute(j->digester, x->data, size, x->digest, err);
 	}
+	if (rc == 0 && w->ops->prepare)
+		rc = w->ops->prepare(w->ctx, j->v, j->n, j->scratch, err);
 	return rc;
 }
 
@@ -177,7 +181,8 @@ static int init_job(const struct walk *w, struct job *j, struct qd_err *err)
 	j->v = calloc(j->capacity, sizeof(*j->v));
 	j->buf = aligned_alloc(4096, qd_align_up(w->per_batch * size, 4096));
 	j->stream = malloc(2 * size);
-	if (!j->v || !j->buf || !j->stream)
+	j->scratch = malloc(qd_max_u64(size, QD_SURVEY_SCRATCH));
+	if (!j->v || !j->buf || !j->stream || !j->scratch)
 		return qd_err_nomem(err, "a batch");
 	rc = qd_codec_new(w->img->header.compression_type, size, 0, &j->codec, err);
 	if (rc == 0 && w->opts->digest)
@@ -190,6 +195,7 @@ static void free_job(struct job *j)
 	free(j->v);
 	free(j->buf);
 	free(j->stream);
+	free(j->scratch);
 	qd_codec_free(j->codec);
 	qd_digester_free(j->digester);
 }

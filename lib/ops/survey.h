@@ -45,7 +45,12 @@ struct qd_survey_content {
 	bool zero;		/* data is all zeros */
 	bool broken;		/* a compressed stream that yields no cluster; nothing else holds */
 	uint8_t digest[QD_DIGEST_MAX];
+	uint64_t candidate;	/* for prepare's own use, as the next; candidate is UINT64_MAX at first */
+	uint64_t candidate_entry;
+	bool verified;
 };
+
+#define QD_SURVEY_SCRATCH 65536u	/* bytes, or one cluster, whichever is more */
 
 struct qd_survey_opts {
 	const struct qd_digest *digest;		/* NULL: none is computed */
@@ -59,6 +64,8 @@ struct qd_survey_ops {
 	bool (*want)(void *ctx, const struct qd_surveyed *c, uint64_t number);
 	/* Is the digest of one that would be read known already (and now in x)?  In order.  NULL: never. */
 	bool (*know)(void *ctx, struct qd_survey_content *x);
+	/* A batch that was read, by any thread, before it is committed; scratch is free to use.  May be NULL. */
+	int (*prepare)(void *ctx, struct qd_survey_content *v, unsigned n, uint8_t *scratch, struct qd_err *err);
 	/* A batch, in order, one at a time; those not wanted are in it, too.  Other than 0 ends the walk. */
 	int (*commit)(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err);
 };

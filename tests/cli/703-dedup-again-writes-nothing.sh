@@ -24,9 +24,13 @@ for options in cluster_size=4K cluster_size=64K cluster_size=4K,compression_type
 	ok "$QDEDUP" dedup -n disk.qcow2 >plan
 	grep -q 'would be freed' plan || die "-n says: $(cat plan)"
 	in_place_exactly disk.qcow2 "$(sed 's/.*size=//;s/,.*//' <<<"$options")"
-	for key in clusters-scanned clusters-freed zero-clusters-freed data-clusters bytes-freed changed; do
+	for key in clusters-scanned clusters-freed zero-clusters-freed data-clusters changed; do
 		is "$(json plan.json "d['$key']")" "$(json out.json "d['$key']")" "$key, planned and done"
 	done
+	# The file system's own tables for a file with holes come off.
+	planned=$(json plan.json 'd["bytes-freed"]') done=$(json out.json 'd["bytes-freed"]')
+	[ "$done" -le "$planned" ] && [ "$done" -ge $((planned / 100 * 97)) ] ||
+		die "$planned bytes were to be freed, $done were"
 	before=$(state disk.qcow2)
 	sleep 0.02
 	ok "$QDEDUP" dedup --output=json disk.qcow2 >again.json

@@ -56,7 +56,7 @@ in_place() {
 	shift 2
 	layers "$img" before
 	before=$(($(stat -c %b "$img") * 512))
-	ok "$QDEDUP" dedup --output=json -t unsafe "$@" "$img" >out.json
+	ok "$QDEDUP" dedup --output=json "$@" "$img" >out.json
 	check_clean -q "$img"
 	ok "$QDEDUP" check -q "$img"
 	same_layers "$img" before
