@@ -56,15 +56,6 @@ static int rehash(struct qd_io *io, const char *hash, bool drop, struct qd_err *
 	return qd_rehash_io(io, &opts, NULL, &result, err);
 }
 
-static int run(struct qd_io *io, struct qd_err *err)
-{
-	int rc = rehash(io, "xxh128", false, err);
-
-	if (rc == 0)
-		rc = rehash(io, "sha256", false, err);
-	return rc ? rc : rehash(io, NULL, true, err);
-}
-
 /* ---- what must hold ---- */
 
 static const char *compare_layers(const struct subject *s, struct qd_io *io)
@@ -132,6 +123,20 @@ static const char *mend(const struct subject *s, struct qd_io *io)
 
 /* ---- the runs ---- */
 
+/* image: what lies under io, for looking at it undisturbed after each step that succeeded. */
+static int run(struct qd_io *io, struct qd_io *image, const char **ret_wrong, struct qd_err *err)
+{
+	static const char *const hashes[] = { "xxh128", "sha256" };
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < 2; i++) {
+		rc = rehash(io, hashes[i], false, err);
+		if (rc == 0 && !*ret_wrong)
+			*ret_wrong = verify(image, true);
+	}
+	return rc ? rc : rehash(io, NULL, true, err);
+}
+
 static int copy(const struct subject *s, struct qd_io **ret_io, struct qd_err *err)
 {
 	size_t nbytes;
@@ -149,11 +154,11 @@ static const char *try_one(const struct subject *s, const struct fault *fault, b
 
 	if (copy(s, &image, &err) || faulty_new(image, fault, &io, &err))
 		die(s, "setting up", &err);
-	rc = run(io, &err);
+	rc = run(io, image, &wrong, &err);
 	*ret_struck = faulty_struck(io);
 	if (rc && (!*ret_struck || fault->kind == FAULT_SHORT))
 		die(s, "a run that nothing should stop", &err);
-	if (rc && !err.msg[0])
+	if (!wrong && rc && !err.msg[0])
 		wrong = "no message";
 	if (!wrong)
 		wrong = compare_layers(s, image);
