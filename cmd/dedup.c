@@ -20,6 +20,7 @@ enum {
 	OPT_NO_PUNCH,
 	OPT_LAZY_REFCOUNTS,
 	OPT_UPGRADE,
+	OPT_COMPACT,
 };
 
 static const struct poptOption dedup_options[] = {
@@ -38,6 +39,8 @@ static const struct poptOption dedup_options[] = {
 	  "references to one cluster at most (default: half of what refcount_bits counts)", "N" },
 	{ "no-punch", '\0', POPT_ARG_NONE, NULL, OPT_NO_PUNCH,
 	  "freed clusters keep their place on the host", NULL },
+	{ "compact", '\0', POPT_ARG_NONE, NULL, OPT_COMPACT,
+	  "then move clusters from the tail into the holes and shorten the file", NULL },
 	{ "lazy-refcounts", '\0', POPT_ARG_NONE, NULL, OPT_LAZY_REFCOUNTS,
 	  "update refcounts at the end, once", NULL },
 	{ "upgrade", '\0', POPT_ARG_NONE, NULL, OPT_UPGRADE,
@@ -85,6 +88,9 @@ static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
 	case OPT_UPGRADE:
 		d->upgrade = true;
 		return 0;
+	case OPT_COMPACT:
+		d->compact = true;
+		return 0;
 	default:
 		return qd_cache_mode_parse(text, &d->cache, err);
 	}
@@ -108,6 +114,7 @@ static json_t *result_json(const char *path, const struct qd_dedup_result *r)
 	    output_set_u64(root, "flushes", r->flushes) &&
 	    output_set(root, "upgraded", json_boolean(r->upgraded)) &&
 	    output_set(root, "index-written", json_boolean(r->indexed)) &&
+	    output_set_u64(root, "moved", r->moved) &&
 	    output_set_u64(root, "file-size-before", r->file_size[0]) &&
 	    output_set_u64(root, "file-size-after", r->file_size[1]) &&
 	    output_set_u64(root, "actual-size-before", r->allocated[0]) &&
@@ -131,6 +138,8 @@ static void put_result(const char *path, const struct qd_dedup_opts *d, const st
 		printf("; nothing to do\n");
 		return;
 	}
+	if (r->moved)
+		printf("; %" PRIu64 " moved down", r->moved);
 	printf("; %" PRIu64 " duplicates and %" PRIu64 " clusters of zeros %s: %s", r->freed, r->zero_freed,
 	       d->dry_run ? "would be freed" : "freed", freed);
 	if (r->unpinned)
@@ -191,6 +200,8 @@ static int run(struct qd_dedup_opts *d, const struct options *o)
 	struct shown shown = { .list = o->json ? json_array() : NULL };
 	int status;
 
+	if (d->compact && d->dry_run)
+		return report_usage("-n cannot tell what --compact would do after it: use qdedup compact -n later");
 	if (d->index_path && d->no_index)
 		return report_usage("--index and --no-index exclude each other");
 	if (d->index_path && o->nargs > 1)

@@ -14,7 +14,7 @@
  *      one before the first of them is: no record ever tells of a cluster whose bytes
  *      are gone.
  *
- * Left to others: moving clusters together (compact).
+ * Left to others: moving clusters together (ops/compact.h), after all of this.
  */
 #include "ops/dedup.h"
 
@@ -25,6 +25,7 @@
 #include "base/host.h"
 #include "image/build.h"
 #include "ops/check.h"
+#include "ops/compact.h"
 #include "ops/dedup_int.h"
 
 /* ---- refusals ---- */
@@ -268,6 +269,22 @@ static void look_after_failure(struct dedup *d)
 		d->result->dirty = (qd_get_be64(bits) & QD_INCOMPAT_DIRTY) != 0;
 }
 
+static int compact(struct dedup *d, struct qd_err *err)
+{
+	struct qd_compact_opts opts = { .index_path = d->opts->index_path, .cache = d->opts->cache,
+					.threads = d->opts->threads, .memory = d->opts->memory,
+					.tmpdir = d->opts->tmpdir };
+	struct qd_compact_result r;
+	int rc = qd_compact_io(d->io, &opts, d->progress, &r, err);
+
+	if (rc && r.stage != QD_COMPACT_READING)
+		d->result->stage = QD_DEDUP_WRITING;
+	d->result->moved = r.data_moved + r.streams_moved + r.metadata_moved;
+	d->result->flushes += r.flushes;
+	d->result->changed = d->result->changed || r.changed;
+	return rc;
+}
+
 static int run(struct dedup *d, struct qd_err *err)
 {
 	uint64_t metadata_nbytes;
@@ -283,6 +300,8 @@ static int run(struct dedup *d, struct qd_err *err)
 	metadata_nbytes = metadata_clusters(d) << d->geom->cluster_bits;
 	if (d->result->changed && !d->opts->dry_run)
 		rc = carry_out(d, err);
+	if (rc == 0 && d->opts->compact && !d->opts->dry_run)
+		rc = compact(d, err);
 	if (rc == 0)
 		rc = take_sizes(d, 1, err);
 	settle_freed(d, metadata_nbytes);

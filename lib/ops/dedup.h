@@ -25,6 +25,7 @@ struct qd_dedup_opts {
 	bool no_punch;			/* freed clusters keep their bytes */
 	bool late_counts;		/* --lazy-refcounts */
 	bool upgrade;			/* make version 3 of a version 2 image */
+	bool compact;			/* then shorten the file (ops/compact.h); not with dry_run */
 	enum qd_cache_mode cache;
 	unsigned threads;		/* 0: all processors */
 	uint64_t memory;		/* bytes; 0: the default */
@@ -56,6 +57,7 @@ struct qd_dedup_result {
 	uint64_t allocated[2];		/* on the host, likewise */
 	bool upgraded;			/* version 2 -> 3 */
 	bool indexed;			/* a table was written */
+	uint64_t moved;			/* clusters and streams moved to shorten the file */
 	bool no_room;			/* not, because the header's cluster has no room for the extension */
 	bool dirty;			/* after a failure: the image is marked dirty */
 	bool changed;			/* anything was (or would be) */
