@@ -63,6 +63,21 @@ wait_for grep -q 'read 512' writer.out
 fails 1 "$QDEDUP" rehash plain.qcow2
 release writer
 
+# A signal while it reads leaves the image as it was.
+noise much.raw 64M 512
+qemu-img convert -O qcow2 much.raw long.qcow2
+cp long.qcow2 before
+"$QDEDUP" rehash -q --hash=sha3-256 --threads=1 long.qcow2 2>err &
+sleep 0.1
+kill -TERM $! 2>/dev/null || true
+status=0
+wait $! || status=$?
+case $status in
+0) echo 'it was done before the signal' ;;
+143) cmp long.qcow2 before || die 'the image was changed' ;;
+*) die "status $status after SIGTERM: $(cat err)" ;;
+esac
+
 # Where there is no space for the new table the image stays as it was, byte for byte.
 mkdup many.raw 4M 512 9000 513
 qemu-img convert -O qcow2 -o cluster_size=512 many.raw full.qcow2
