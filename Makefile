@@ -11,6 +11,7 @@
 #   make check-fuzz      the fuzz drivers over their seed inputs
 #   make check-layers    the include rules of lib/ and cmd/
 #   make check-campaign  random damage and its repair; FIRST=1 SEEDS=2000 say which seeds
+#   make check-kill      dedup and compact killed for real, 200 times
 #   make check-asan      every test on a build with address and undefined-behaviour sanitizers
 #   make check-tsan      every test on a build with the thread sanitizer
 #   make check-valgrind  every test under valgrind (slow)
@@ -219,7 +220,7 @@ libqdedup.so: $B/$(SONAME)
 
 # ---- tests -----------------------------------------------------------------------------------
 
-.PHONY: demo check check-all check-build check-unit check-cli check-fuzz check-layers check-campaign \
+.PHONY: demo check check-all check-build check-unit check-cli check-fuzz check-layers check-campaign check-kill \
 	check-asan check-tsan check-valgrind check-suite fuzz fuzz-build coverage lint bench
 again = $(MAKE) --no-print-directory
 # Build on all processors unless the caller gave a -j of his own.
@@ -271,6 +272,10 @@ check-campaign:
 	@$(again) $(parallel) $B/qdedup $(TOOLS)
 	@QDEDUP=$(CURDIR)/$(QDEDUP_UNDER_TEST) python3 -B tests/images/campaign.py --first $(FIRST) --count $(SEEDS)
 
+check-kill:
+	@$(again) $(parallel) $B/qdedup $(TOOLS)
+	@QDEDUP=$(CURDIR)/$B/qdedup tests/crash/kill.sh $(or $(KILLS),200)
+
 check-asan check-tsan: check-%:
 	@tests/setup.sh check
 	@$(again) FLAVOUR=$* QD_TIMES_SLOWER=4 check-suite
@@ -306,6 +311,7 @@ bench:
 	QDEDUP=$(CURDIR)/qdedup tests/bench/run.sh || status=1; \
 	QDEDUP=$(CURDIR)/qdedup tests/bench/check.sh || status=1; \
 	QDEDUP=$(CURDIR)/qdedup tests/bench/index.sh || status=1; \
+	QDEDUP=$(CURDIR)/qdedup tests/bench/inplace.sh || status=1; \
 	QDEDUP=$(CURDIR)/qdedup QD_SYNTH=$(CURDIR)/$B/bench/scan_synth tests/bench/scan.sh || status=1; \
 	exit $$status
 
