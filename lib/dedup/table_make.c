@@ -448,9 +448,9 @@ static int compute_identity(struct qd_table_maker *m, uint8_t *buf, struct qd_er
 	return r;
 }
 
-/* A whole block at buf (QD_TABLE_BLOCK_SIZE bytes); *ret_nbytes of it belong to the table. */
+/* A whole block but for its checksum at buf (QD_TABLE_BLOCK_SIZE bytes); *ret_nbytes of it belong to the table. */
 static int fill_block(const struct qd_table_maker *m, uint64_t number, uint8_t *buf, uint32_t *ret_nbytes,
-		      struct qd_table_row *ret_row, struct qd_err *err)
+		      struct qd_err *err)
 {
 	uint32_t n = (uint32_t)records_of_block(m, number);
 	uint32_t used = QD_TABLE_BLOCK_HEADER + n * m->size, nbytes = qd_table_block_nbytes(n, m->digest->nbytes);
@@ -465,11 +465,26 @@ static int fill_block(const struct qd_table_maker *m, uint64_t number, uint8_t *
 		memcpy(buf + QD_TABLE_BLOCK_HEADER, p, n * m->size);
 	memset(buf + used, 0, nbytes - used);
 	qd_table_block_encode(&b, buf);
-	b.crc = qd_table_crc(buf, nbytes);
-	qd_table_block_encode(&b, buf);
 	*ret_nbytes = nbytes;
-	*ret_row = (struct qd_table_row){ .crc = b.crc, .nrecords = n,
-					  .first_host_off = key_at(m, buf + QD_TABLE_BLOCK_HEADER).host_off };
+	return 0;
+}
+
+static uint8_t *dir_row(const struct qd_table_maker *m, uint64_t number)
+{
+	return (uint8_t *)m->dir.p + QD_TABLE_DIR_HEADER + number * QD_TABLE_DIR_ROW;
+}
+
+static int make_row(const struct qd_table_maker *m, uint64_t number, uint8_t *buf, struct qd_err *err)
+{
+	struct qd_table_row row = { .nrecords = (uint32_t)records_of_block(m, number) };
+	uint32_t nbytes;
+	int r = fill_block(m, number, buf, &nbytes, err);
+
+	if (r)
+		return r;
+	row.crc = qd_table_crc(buf, nbytes);
+	row.first_host_off = key_at(m, buf + QD_TABLE_BLOCK_HEADER).host_off;
+	qd_table_row_encode(&row, dir_row(m, number));
 	return 0;
 }
 
@@ -480,9 +495,7 @@ static int make_directory(struct qd_table_maker *m, uint8_t *buf, struct qd_err 
 	struct qd_table_dir d = { .magic = QD_TABLE_DIR_MAGIC, .generation = m->ext.generation,
 				  .identity_hi = m->ext.identity_hi, .identity_lo = m->ext.identity_lo,
 				  .nrecords = m->nrecords, .nblocks = (uint32_t)nblocks };
-	struct qd_table_row row;
 	uint8_t *p;
-	uint32_t unused;
 	int r;
 
 	if (nbytes > QD_TABLE_MAX_DIR)
@@ -491,11 +504,8 @@ static int make_directory(struct qd_table_maker *m, uint8_t *buf, struct qd_err 
 	if (r)
 		return r;
 	p = m->dir.p;
-	for (uint64_t i = 0; !r && i < nblocks; i++) {
-		r = fill_block(m, i, buf, &unused, &row, err);
-		if (!r)
-			qd_table_row_encode(&row, p + QD_TABLE_DIR_HEADER + i * QD_TABLE_DIR_ROW);
-	}
+	for (uint64_t i = 0; !r && i < nblocks; i++)
+		r = make_row(m, i, buf, err);
 	if (r)
 		return r;
 	qd_table_dir_encode(&d, p);
@@ -549,14 +559,15 @@ int qd_table_maker_write(struct qd_table_maker *m, struct qd_io *io, uint64_t of
 	uint64_t nblocks = qd_div_up(m->nrecords, qd_table_block_records(m->digest->nbytes));
 	uint64_t batch = IO_CHUNK / QD_TABLE_BLOCK_SIZE, in_buf = 0, start = 0;
 	uint8_t *buf = malloc(IO_CHUNK);
-	struct qd_table_row row;
-	uint32_t nbytes;
+	uint32_t nbytes = 0;
 	int r = buf ? write_directory(m, io, off, err) : qd_err_nomem(err, "a hash table");
 
 	for (uint64_t i = 0; !r && i < nblocks; i++) {
 		if (!in_buf)
 			start = qd_table_block_off(m->ext.dir_nbytes, (uint32_t)i);
-		r = fill_block(m, i, buf + in_buf, &nbytes, &row, err);
+		r = fill_block(m, i, buf + in_buf, &nbytes, err);
+		if (!r)		/* the checksum is in the directory */
+			memcpy(buf + in_buf + 4, dir_row(m, i) + 8, 4);
 		in_buf += nbytes;
 		if (!r && (i + 1 == nblocks || in_buf == batch * QD_TABLE_BLOCK_SIZE)) {
 			r = qd_io_write(io, buf, (size_t)in_buf, off + start, err);

@@ -43,14 +43,10 @@ int qd_cv_index_open(struct qd_cv_writer *w, struct qd_err *err)
 
 int qd_cv_index_hash(const struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_cv_cluster *cl, struct qd_err *err)
 {
-	if (!w->table || w->digests || cl->hashed)	/* with --trust-hash it is there */
+	if (!w->table || w->digests || cl->hashed || !w->digest->algorithm)	/* it is there, or is the fingerprint */
 		return 0;
 	cl->hashed = true;
-	if (w->digest->algorithm)
-		return qd_digester_compute(j->digester, cl->data, (size_t)w->geom->cluster_size, cl->digest, err);
-	qd_put_be64(cl->digest, cl->print.hi);
-	qd_put_be64(cl->digest + 8, cl->print.lo);
-	return 0;
+	return qd_digester_compute(j->digester, cl->data, (size_t)w->geom->cluster_size, cl->digest, err);
 }
 
 static int add(const struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_cv_cluster *cl, uint64_t entry, uint64_t guest,
@@ -61,7 +57,12 @@ static int add(const struct qd_cv_writer *w, struct qd_cv_job *j, struct qd_cv_c
 
 	if (r)
 		return r;
-	memcpy(rec.hash, cl->digest, w->digest->nbytes);
+	if (w->digest->algorithm) {
+		memcpy(rec.hash, cl->digest, w->digest->nbytes);
+	} else {
+		qd_put_be64(rec.hash, cl->print.hi);
+		qd_put_be64(rec.hash + 8, cl->print.lo);
+	}
 	return qd_table_maker_add(w->table, &rec, err);
 }
 

@@ -204,7 +204,7 @@ int qd_cv_prepare(void *ctx, void *job, struct qd_err *err)
 		if (!r)
 			r = verify_candidates(w, j, err);
 	}
-	if (!r && w->table)
+	if (!r && w->table && w->digest->algorithm)
 		r = hash_unknown(w, j, err);
 	if (!r && w->hint.nsizes)
 		r = look_at_pieces(w, j, err);
