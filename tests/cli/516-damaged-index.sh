@@ -68,3 +68,21 @@ for region in $(cut -d ' ' -f 1 base.regions); do
 done
 echo "$changed of $n"
 [ "$changed" -ge 40 ] || die 'too little was changed'
+
+# One damaged block of several: the clusters of the others are compared all the same, and only its own are read again.
+mkdup many.raw 4M 512 6000 516
+qemu-img convert -O qcow2 -o cluster_size=512 many.raw many.qcow2
+ok "$QDEDUP" rehash -q many.qcow2
+total=$(index records many.qcow2 | wc -l)
+index regions many.qcow2 | grep block >blocks
+[ "$(wc -l <blocks)" -ge 3 ] || die 'too few blocks'
+while read -r name off length; do
+	cp many.qcow2 hurt.qcow2
+	poke hurt.qcow2 $((off + length / 2)) 8 0x0123456789abcdef
+	own=$(((length - 32) / 30))
+	exits 1 "$QDEDUP" verify --output=json hurt.qcow2 >verify.json
+	is $own "$(json verify.json 'd["unknown"]')" "$name: unknown"
+	is $((total - own)) "$(json verify.json 'd["checked"]')" "$name: checked"
+	rehash hurt.qcow2
+	is $own "$(value clusters-read)" "$name: clusters read"
+done <blocks
