@@ -201,6 +201,8 @@ int qd_change_tables(struct qd_change *c, struct qd_err *err)
 
 	if (rc == 0)
 		rc = qd_cache_write(c->cache, QD_CACHE_L2, err);
+	if (rc == 0)
+		rc = qd_cache_write(c->cache, QD_CACHE_PIN, err);
 	return rc ? rc : qd_queue_barrier(c->queue, err);
 }
 

@@ -200,7 +200,7 @@ static int get_table(struct qd_pin *p, uint32_t index, uint8_t **ret_table, stru
 		rc = qd_err_set(err, QD_E_CORRUPT, "snapshot \"%s\": the L2 table at 0x%" PRIx64
 				" has a refcount of %" PRIu64 ", expected 1; qdedup check tells more",
 				QD_PIN_NAME, off, count);
-	return rc ? rc : qd_cache_get(p->pi.cache, QD_CACHE_L2, off, ret_table, err);
+	return rc ? rc : qd_cache_get(p->pi.cache, QD_CACHE_PIN, off, ret_table, err);
 }
 
 static uint64_t slot_entry(const struct qd_pin *p, const uint8_t *table, uint64_t slot, uint64_t *ret_bitmap)
@@ -446,7 +446,7 @@ static int add_table(struct qd_pin *p, struct qd_err *err)
 		rc = qd_alloc_claim(p->pi.alloc, &cluster, err);
 	if (rc)
 		return rc;
-	rc = qd_cache_add(p->pi.cache, QD_CACHE_L2, cluster << p->geom->cluster_bits, &table, err);
+	rc = qd_cache_add(p->pi.cache, QD_CACHE_PIN, cluster << p->geom->cluster_bits, &table, err);
 	if (rc) {
 		qd_alloc_release(p->pi.alloc, cluster, NULL);
 		return rc;

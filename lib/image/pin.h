@@ -8,7 +8,8 @@
  * Which slot holds which entry means nothing; entries never carry COPIED.
  *
  * Changes go through the owner's queue, cache and allocator (one transaction): slots that
- * are filled are like redirected L2 entries (behind the barrier after raised refcounts), a
+ * are filled are like redirected L2 entries (behind the barrier after raised refcounts; their
+ * tables are of the cache's class QD_CACHE_PIN), a
  * new L1 or snapshot table is linked by one write of the header's 12 bytes (count and
  * offset), queued behind a barrier of its own.
  *

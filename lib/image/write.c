@@ -256,6 +256,18 @@ int writer_begin(struct qd_writer *w, bool refcounts, struct qd_err *err)
 
 /* ---- commits ---- */
 
+/* What is about to be shared is pinned before it is, so that no crash leaves it shared and not pinned. */
+static int queue_pin(struct qd_writer *w, struct qd_err *err)
+{
+	int rc = qd_cache_write(w->cache, QD_CACHE_PIN, err);
+
+	if (rc == 0)
+		rc = qd_queue_barrier(w->queue, err);
+	if (rc == 0)
+		rc = qd_pin_write(w->pin, err);
+	return rc ? rc : qd_queue_barrier(w->queue, err);
+}
+
 /* W1, up to the queue.  Refcounts are left out on request. */
 static int queue_all(struct qd_writer *w, bool refcounts, struct qd_err *err)
 {
@@ -265,14 +277,14 @@ static int queue_all(struct qd_writer *w, bool refcounts, struct qd_err *err)
 		rc = qd_alloc_write(w->alloc, err);
 	if (rc == 0)
 		rc = qd_queue_barrier(w->queue, err);
+	if (rc == 0 && w->pin)
+		rc = queue_pin(w, err);
 	if (rc == 0)
 		rc = writer_queue_cleared(w, err);
 	if (rc == 0)
 		rc = qd_cache_write(w->cache, QD_CACHE_L2, err);
 	if (rc == 0)
 		rc = qd_queue_barrier(w->queue, err);
-	if (rc == 0 && w->pin)
-		rc = qd_pin_write(w->pin, err);
 	return rc ? rc : writer_queue_l1(w, err);
 }
 

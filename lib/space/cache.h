@@ -21,7 +21,7 @@
 #include "base/err.h"
 #include "txn/queue.h"
 
-enum qd_cache_class { QD_CACHE_REFBLOCK, QD_CACHE_L2 };
+enum qd_cache_class { QD_CACHE_REFBLOCK, QD_CACHE_L2, QD_CACHE_PIN };	/* PIN: L2 tables of the pin */
 
 struct qd_cache;
 

@@ -273,7 +273,8 @@ static int go_on(struct qd_io *io, struct qd_err *err)
 	if (rc == 0)
 		rc = qd_check(copy, &opts, NULL, &res, err);
 	if (rc == 0 && qd_check_status(&res))
-		rc = qd_err_set(err, QD_E_CORRUPT, "writes after a repair leave an image that is not clean");
+		rc = qd_err_set(err, QD_E_CORRUPT, "writes after a repair leave an image of status %d, leaks %llu",
+				qd_check_status(&res), (unsigned long long)res.leaks);
 	qd_io_close(copy);
 	return rc;
 }
