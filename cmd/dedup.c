@@ -147,7 +147,8 @@ static void put_result(const char *path, const struct qd_dedup_opts *d, const st
 	putchar('\n');
 	if (!d->dry_run)
 		printf("the file takes %s on disk, before %s%s%s\n", after, before,
-		       r->upgraded ? "; it is version 3 now" : "", r->indexed ? "; the hash table is stored" : "");
+		       r->upgraded ? "; it is version 3 now" : "",
+		       r->indexed ? "; the hash table is stored" : "");
 }
 
 /* What a failure in the middle means for the image, and what to do. */
@@ -156,10 +157,11 @@ static void explain(const char *path, const struct qd_dedup_result *r, const str
 	if (r->stage != QD_DEDUP_WRITING || err->code == QD_E_CANCELLED)
 		return;
 	if (r->dirty)
-		report_note(path, "it stopped in the middle: every byte of the disk is there, but the image is marked "
-			    "dirty; run qdedup check --repair, then qdedup dedup again");
+		report_note(path, "it stopped in the middle: every byte of the disk is there, but the image "
+			    "is marked dirty; run qdedup check --repair, then qdedup dedup again");
 	else
-		report_note(path, "it stopped between two steps: the image is in order, and running it again goes on");
+		report_note(path, "it stopped between two steps: the image is in order, and running it again "
+			    "goes on");
 }
 
 struct shown {
@@ -167,7 +169,8 @@ struct shown {
 	int status;
 };
 
-static void dedup_one(const struct options *o, const struct qd_dedup_opts *d, const char *path, struct shown *shown)
+static void dedup_one(const struct options *o, const struct qd_dedup_opts *d, const char *path,
+		      struct shown *shown)
 {
 	struct qd_dedup_result result;
 	struct qd_err err = { .code = 0 };
@@ -183,7 +186,8 @@ static void dedup_one(const struct options *o, const struct qd_dedup_opts *d, co
 		return;
 	}
 	if (result.no_room && !o->quiet)
-		report_note(path, "the header's cluster has no room for a hash table's extension: there is none");
+		report_note(path, "the header's cluster has no room for a hash table's extension: there is "
+			    "none");
 	if (!shown->list) {
 		if (!o->quiet)
 			put_result(path, d, &result);
@@ -201,7 +205,8 @@ static int run(struct qd_dedup_opts *d, const struct options *o)
 	int status;
 
 	if (d->compact && d->dry_run)
-		return report_usage("-n cannot tell what --compact would do after it: use qdedup compact -n later");
+		return report_usage("-n cannot tell what --compact would do after it: use qdedup compact -n "
+				    "later");
 	if (d->index_path && d->no_index)
 		return report_usage("--index and --no-index exclude each other");
 	if (d->index_path && o->nargs > 1)

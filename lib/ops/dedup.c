@@ -36,13 +36,14 @@ static int refuse_width(const struct dedup *d, struct qd_err *err)
 
 	if (d->geom->refcount_order == 0)
 		return qd_err_set(err, QD_E_UNSUPPORTED,
-				  "the image counts references in one bit and cannot share clusters: make one "
-				  "with qdedup convert -o refcount_bits=16, or change it with qemu-img amend "
-				  "-o refcount_bits=16");
+				  "the image counts references in one bit and cannot share clusters: make "
+				  "one with qdedup convert -o refcount_bits=16, or change it with "
+				  "qemu-img amend -o refcount_bits=16");
 	if (d->opts->max_share > qd_build_share_limit(d->geom->refcount_order, pin))
 		return qd_err_set(err, QD_E_INVALID,
-				  "--max-share: %" PRIu64 ", expected at most %" PRIu64 " with refcount_bits=%"
-				  PRIu32, d->opts->max_share, qd_build_share_limit(d->geom->refcount_order, pin),
+				  "--max-share: %" PRIu64 ", expected at most %" PRIu64
+				  " with refcount_bits=%" PRIu32, d->opts->max_share,
+				  qd_build_share_limit(d->geom->refcount_order, pin),
 				  d->geom->refcount_bits);
 	return 0;
 }
@@ -57,16 +58,16 @@ static int refuse(const struct dedup *d, struct qd_err *err)
 		return rc;
 	if (d->img->header.version < 3 && !d->opts->upgrade)
 		return qd_err_set(err, QD_E_UNSUPPORTED,
-				  "the image is of version 2 (compat=0.10), which has no dirty bit to be safe "
-				  "with: --upgrade makes it version 3 (compat=1.1) first");
+				  "the image is of version 2 (compat=0.10), which has no dirty bit to be "
+				  "safe with: --upgrade makes it version 3 (compat=1.1) first");
 	if (d->img->header.version < 3)
 		rc = dedup_check_upgrade(d, err);
 	if (rc)
 		return rc;
 	if (!d->opts->no_pin && qd_image_find_snapshot(d->img, QD_PIN_NAME) && !qd_image_find_pin(d->img))
 		return qd_err_set(err, QD_E_INVALID,
-				  "there is a snapshot named " QD_PIN_NAME " that is not qdedup's: rename it, or "
-				  "use --no-pin for an image that is never written again");
+				  "there is a snapshot named " QD_PIN_NAME " that is not qdedup's: "
+				  "rename it, or use --no-pin for an image that is never written again");
 	return 0;
 }
 
@@ -81,8 +82,8 @@ static int check(struct dedup *d, struct qd_err *err)
 		return rc;
 	if (r.check_errors || r.corruptions)
 		return qd_err_set(err, QD_E_CORRUPT,
-				  "the image is not consistent (%" PRIu64 " corruptions) and is left alone: run "
-				  "qdedup check --repair first", r.corruptions + r.check_errors);
+				  "the image is not consistent (%" PRIu64 " corruptions) and is left alone: "
+				  "run qdedup check --repair first", r.corruptions + r.check_errors);
 	return 0;
 }
 
@@ -251,8 +252,8 @@ static int carry_out(struct dedup *d, struct qd_err *err)
 	}
 	rc = apply(d, err);
 	if (rc == 0 && d->result->interrupted)
-		rc = qd_err_set(err, QD_E_CANCELLED, "interrupted: the image is in order, and running it again "
-				"does the rest");
+		rc = qd_err_set(err, QD_E_CANCELLED, "interrupted: the image is in order, and running it "
+				"again does the rest");
 	if (rc)
 		return rc;
 	d->result->stage = QD_DEDUP_DONE;

@@ -16,7 +16,7 @@
 
 struct qd_dedup_opts {
 	bool dry_run;			/* plan only; nothing is written */
-	const char *hash;		/* name as in dedup/digest.h; NULL: the stored table's, else the default */
+	const char *hash;		/* see dedup/digest.h; NULL: the stored table's, or the default */
 	bool trust_hash;		/* equal hash means equal content: no byte comparison */
 	uint64_t max_share;		/* 0: the default of the refcount width */
 	bool no_pin;

@@ -106,7 +106,9 @@ int dedup_index_begin(struct dedup *d, struct qd_err *err)
 	d->result->no_room = !fits;
 	if (!fits)
 		return rc;
-	return rc ? rc : qd_table_maker_new(d->geom, d->digest, d->memory / 8, d->opts->tmpdir, &d->maker, err);
+	if (rc)
+		return rc;
+	return qd_table_maker_new(d->geom, d->digest, d->memory / 8, d->opts->tmpdir, &d->maker, err);
 }
 
 bool dedup_index_knows(void *ctx, struct qd_survey_content *x)

@@ -54,7 +54,7 @@ struct dedup {
 	struct qd_records *moves;		/* struct qd_move, in the order of `from` */
 	uint64_t nmoves;
 	uint64_t nunreadable;			/* clusters left alone: broken streams, several bitmaps */
-	struct qd_records *room;		/* struct dedup_room by host cluster: of compressed clusters */
+	struct qd_records *room;		/* planned references of clusters that hold streams */
 	struct qd_change *counts;		/* for reading refcounts */
 	struct qd_codec *codec;
 	uint8_t *stream;

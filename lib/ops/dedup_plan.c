@@ -133,7 +133,8 @@ static int pin_alone(struct dedup *d, struct dedup_keeper *k, struct qd_err *err
 	return dedup_add_move(d, &m, err);
 }
 
-static int keep(struct dedup *d, const struct qd_survey_content *x, bool replaces, uint64_t old, struct qd_err *err)
+static int keep(struct dedup *d, const struct qd_survey_content *x, bool replaces, uint64_t old,
+		struct qd_err *err)
 {
 	const struct qd_surveyed *c = &x->c;
 	uint64_t counted = (uint64_t)c->references + c->places + c->pins;
@@ -192,7 +193,8 @@ static int merge(struct dedup *d, const struct qd_survey_content *x, uint64_t nu
 	return rc ? rc : give_up(d, &x->c, &m, err);
 }
 
-static int decide_data(struct dedup *d, const struct batch *b, struct qd_survey_content *x, struct qd_err *err)
+static int decide_data(struct dedup *d, const struct batch *b, struct qd_survey_content *x,
+		       struct qd_err *err)
 {
 	uint64_t values[QD_INDEX_CANDIDATES];
 	struct dedup_keeper k;
@@ -298,7 +300,8 @@ static int nominate(struct dedup *d, struct qd_survey_content *v, unsigned n, st
 }
 
 /* Clusters from number i on whose candidates lie one behind the other, as many as scratch holds. */
-static unsigned candidate_run(const struct dedup *d, const struct qd_survey_content *v, unsigned n, unsigned i)
+static unsigned candidate_run(const struct dedup *d, const struct qd_survey_content *v, unsigned n,
+			      unsigned i)
 {
 	uint64_t size = d->geom->cluster_size;
 	unsigned run = 1;
@@ -309,7 +312,8 @@ static unsigned candidate_run(const struct dedup *d, const struct qd_survey_cont
 	return run;
 }
 
-static int look_ahead(void *ctx, struct qd_survey_content *v, unsigned n, uint8_t *scratch, struct qd_err *err)
+static int look_ahead(void *ctx, struct qd_survey_content *v, unsigned n, uint8_t *scratch,
+		      struct qd_err *err)
 {
 	struct dedup *d = ctx;
 	size_t size = (size_t)d->geom->cluster_size;

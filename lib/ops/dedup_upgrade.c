@@ -43,8 +43,8 @@ static int check_snapshots(const struct dedup *d, struct qd_err *err)
 		rc = qd_snapshot_decode(table + pos, nbytes - pos, img->header.virtual_size, &e, &taken, err);
 		pos += rc ? 0 : taken;
 		if (rc == 0 && e.extra_len < EXTRA_V3)
-			rc = qd_err_set(err, QD_E_UNSUPPORTED, "--upgrade: snapshot \"%s\" lacks what version 3 "
-					"records of snapshots: " WAY_OUT, img->snapshots[i].name);
+			rc = qd_err_set(err, QD_E_UNSUPPORTED, "--upgrade: snapshot \"%s\" lacks what "
+					"version 3 records of snapshots: " WAY_OUT, img->snapshots[i].name);
 	}
 	free(table);
 	return rc;
@@ -62,18 +62,19 @@ static int make_sector(const struct dedup *d, struct qd_header *h, uint8_t *sect
 	h->version = 3;
 	h->header_length = QD_HEADER_FULL_SIZE;
 	for (uint32_t i = 0; rc == 0 && i < img->nexts; i++)
-		rc = qd_header_ext_append(sector, SECTOR - END_MARK, &pos, img->exts[i].type, img->exts[i].data,
-					  img->exts[i].nbytes, err);
+		rc = qd_header_ext_append(sector, SECTOR - END_MARK, &pos, img->exts[i].type,
+					  img->exts[i].data, img->exts[i].nbytes, err);
 	if (rc)
 		return qd_err_set(err, QD_E_UNSUPPORTED,
-				  "--upgrade: the header's extensions leave no room for version 3 in its first "
-				  "512 bytes: " WAY_OUT);
+				  "--upgrade: the header's extensions leave no room for version 3 in its "
+				  "first 512 bytes: " WAY_OUT);
 	*ret_end = pos + END_MARK;
 	return 0;
 }
 
 /* Puts the backing file's name where the new header says. */
-static int place_name(const struct dedup *d, struct qd_header *h, uint8_t *sector, size_t end, struct qd_err *err)
+static int place_name(const struct dedup *d, struct qd_header *h, uint8_t *sector, size_t end,
+		      struct qd_err *err)
 {
 	size_t len = h->backing_name_len;
 	uint64_t old_end = h->backing_name_off + len, at;
@@ -88,8 +89,8 @@ static int place_name(const struct dedup *d, struct qd_header *h, uint8_t *secto
 	}
 	at = qd_max_u64(SECTOR, qd_align_up(old_end, 8));
 	if (at + len > d->geom->cluster_size)
-		return qd_err_set(err, QD_E_UNSUPPORTED, "--upgrade: the header's cluster has no room to move the "
-				  "backing file's name: " WAY_OUT);
+		return qd_err_set(err, QD_E_UNSUPPORTED, "--upgrade: the header's cluster has no room "
+				  "to move the backing file's name: " WAY_OUT);
 	rc = qd_io_write(d->io, d->img->backing_name, len, at, err);
 	if (rc == 0)
 		rc = qd_io_flush(d->io, err);

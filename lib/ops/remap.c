@@ -102,7 +102,8 @@ struct amounts {
 	uint64_t capacity;
 };
 
-static int add_amount(struct amounts *a, const struct qd_geom *g, uint64_t entry, uint64_t n, struct qd_err *err)
+static int add_amount(struct amounts *a, const struct qd_geom *g, uint64_t entry, uint64_t n,
+		      struct qd_err *err)
 {
 	uint64_t first = entry >> g->cluster_bits, last = first;
 
@@ -148,7 +149,8 @@ static int raise_counts(struct qd_remap *r, const struct qd_move *moves, uint64_
 
 	for (uint64_t i = 0; rc == 0 && i < n; i++)
 		if (!moves[i].own)
-			rc = add_amount(&a, r->geom, moves[i].to, (uint64_t)moves[i].references + moves[i].pin, err);
+			rc = add_amount(&a, r->geom, moves[i].to,
+					(uint64_t)moves[i].references + moves[i].pin, err);
 	sum_up(&a);
 	for (uint64_t i = 0; rc == 0 && i < a.n; i++)
 		rc = qd_alloc_share(r->change->alloc, a.v[i].cluster, a.v[i].n, err);
@@ -188,12 +190,14 @@ struct pages {
 	uint64_t first, end;	/* bytes of the table: [first, end), whole pages, not queued yet */
 };
 
-static int flush_pages(struct qd_remap *r, struct pages *p, uint64_t l2_off, const uint8_t *entries, struct qd_err *err)
+static int flush_pages(struct qd_remap *r, struct pages *p, uint64_t l2_off, const uint8_t *entries,
+		       struct qd_err *err)
 {
 	int rc = 0;
 
 	if (p->first < p->end)
-		rc = qd_queue_write(r->change->queue, entries + p->first, p->end - p->first, l2_off + p->first, err);
+		rc = qd_queue_write(r->change->queue, entries + p->first, p->end - p->first,
+				    l2_off + p->first, err);
 	p->first = p->end;
 	return rc;
 }
@@ -235,7 +239,8 @@ static int clear_copied(void *ctx, uint64_t l2_off, uint8_t *entries, struct qd_
 		const uint8_t *p = entries + i * g->l2_entry_size;
 		uint64_t entry = qd_get_be64(p);
 
-		if (!(entry & QD_COPIED) || !key_of(entry) || remap_map_get(&r->to, key_of(entry)) == REMAP_NONE)
+		if (!(entry & QD_COPIED) || !key_of(entry) ||
+		    remap_map_get(&r->to, key_of(entry)) == REMAP_NONE)
 			continue;
 		rc = put_entry(r, &pages, l2_off, entries, i, entry & ~QD_COPIED,
 			       g->extended_l2 ? qd_get_be64(p + 8) : 0, err);

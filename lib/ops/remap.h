@@ -40,7 +40,7 @@ struct qd_move {
 	uint32_t places;	/* those that only keep it: they keep nothing afterwards */
 	uint16_t pins;		/* slots of the pin that hold it */
 	bool pin;		/* `to` gets a slot of the pin */
-	bool own;		/* `to` is new, its refcount is right already; COPIED and slots move with it */
+	bool own;		/* `to` is new, its refcount right already; COPIED and slots move with it */
 };
 
 struct qd_remap;

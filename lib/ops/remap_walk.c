@@ -68,8 +68,8 @@ static int no_matter(void *ctx, const struct qd_l2ref *first, const struct qd_l2
 	return 0;
 }
 
-static int add_layer(const struct qd_image *img, struct qd_l2set *set, const uint64_t *l1, uint32_t l1_entries,
-		     struct qd_err *err)
+static int add_layer(const struct qd_image *img, struct qd_l2set *set, const uint64_t *l1,
+		     uint32_t l1_entries, struct qd_err *err)
 {
 	size_t first = set->n;
 	int rc = 0;
@@ -132,7 +132,8 @@ int remap_walk_tables(const struct qd_image *img, const struct qd_l2set *set,
 		uint64_t first = set->v[i].cluster;
 
 		end = window_end(set, i, size);
-		rc = qd_io_read(img->io, buf, (set->v[end - 1].cluster - first + 1) * size, first * size, err);
+		rc = qd_io_read(img->io, buf, (set->v[end - 1].cluster - first + 1) * size, first * size,
+				err);
 		for (size_t k = i; rc == 0 && k < end; k++)
 			rc = fn(ctx, set->v[k].cluster * size, buf + (set->v[k].cluster - first) * size, err);
 	}

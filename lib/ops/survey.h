@@ -28,7 +28,7 @@
 struct qd_surveyed {
 	uint64_t entry;		/* host byte offset, or a compressed one's L2 entry (COPIED clear) */
 	uint64_t bitmap;	/* extended L2: of the entries that read it; 0 for compressed ones */
-	uint64_t guest;		/* lowest guest cluster (number) that reads it: in the active layer, else a snapshot */
+	uint64_t guest;		/* lowest guest cluster (number) that reads it, in the active layer if any */
 	uint32_t references;	/* L2 entries of active layer and snapshots that read it */
 	uint32_t places;	/* those that keep it, but read as zeros or (extended L2) nothing of it */
 	uint16_t pins;		/* entries of the pin */
@@ -64,8 +64,9 @@ struct qd_survey_ops {
 	bool (*want)(void *ctx, const struct qd_surveyed *c, uint64_t number);
 	/* Is the digest of one that would be read known already (and now in x)?  In order.  NULL: never. */
 	bool (*know)(void *ctx, struct qd_survey_content *x);
-	/* A batch that was read, by any thread, before it is committed; scratch is free to use.  May be NULL. */
-	int (*prepare)(void *ctx, struct qd_survey_content *v, unsigned n, uint8_t *scratch, struct qd_err *err);
+	/* A batch that was read, by any thread, before its commit; scratch is free to use.  NULL: none. */
+	int (*prepare)(void *ctx, struct qd_survey_content *v, unsigned n, uint8_t *scratch,
+		       struct qd_err *err);
 	/* A batch, in order, one at a time; those not wanted are in it, too.  Other than 0 ends the walk. */
 	int (*commit)(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err);
 };

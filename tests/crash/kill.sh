@@ -56,7 +56,11 @@ for ((n = 0; killed < count; n++)); do
 	status=0
 	printf -v delay '0.%06d' $(((RANDOM * 32768 + RANDOM) % (most < 900000 ? most : 900000)))
 	# shellcheck disable=SC2086
-	timeout -s KILL "$delay" "$QDEDUP" dedup -q $option --memory=8M disk.qcow2 2>err || status=$?
+	"$QDEDUP" dedup -q $option --memory=8M disk.qcow2 2>err &
+	pid=$!
+	sleep "$delay"
+	kill -KILL $pid 2>/dev/null || true
+	{ wait $pid || status=$?; } 2>/dev/null
 	case $status in
 	0) continue ;;
 	137) killed=$((killed + 1)) ;;

@@ -171,7 +171,8 @@ static uint64_t try_all(const struct subject *s, uint64_t step, uint64_t *nruns)
 			(*nruns)++;
 			nwrong += wrong != NULL;
 			if (wrong)
-				fprintf(stderr, "%s: %s, call %" PRIu64 ": %s\n", s->path, kinds[k].name, fault.n, wrong);
+				fprintf(stderr, "%s: %s, call %" PRIu64 ": %s\n", s->path, kinds[k].name,
+					fault.n, wrong);
 		}
 	}
 	return nwrong;
