@@ -53,6 +53,11 @@ static const struct poptOption record_options[] = {
 	POPT_TABLEEND
 };
 
+static const struct poptOption page_options[] = {
+	{ "html", '\0', POPT_ARG_STRING, NULL, OPT_HTML, "also write the report as a page with pictures", "FILE" },
+	POPT_TABLEEND
+};
+
 static const struct poptOption table[] = {
 	OPTIONS_INCLUDE(scan_options),
 	OPTIONS_GROUP(record_options, "Records, to be merged:"),
@@ -60,6 +65,7 @@ static const struct poptOption table[] = {
 	OPTIONS_INCLUDE(options_source_cache),
 	OPTIONS_GROUP(options_resources, "Resources:"),
 	OPTIONS_GROUP(options_output, "Output:"),
+	OPTIONS_INCLUDE(page_options),
 	OPTIONS_INCLUDE(options_progress),
 	OPTIONS_INCLUDE(options_common),
 	POPT_TABLEEND
@@ -194,6 +200,9 @@ static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
 		qd_scan_compress_free(args->compress);
 		args->compress = NULL;
 		return qd_scan_compress_new(text, &args->compress, err);
+	case OPT_HTML:
+		args->html_file = text;
+		return strcmp(text, "-") ? 0 : qd_err_set(err, QD_E_INVALID, "'-', expected the name of a file");
 	case OPT_SHARD:
 		return parse_part(text, 1u << 20, &args->opts.shard, &args->opts.nshards, err);
 	default:
@@ -209,6 +218,8 @@ static void unreadable(void *ctx, const struct qd_err *err)
 
 	args->unreadable++;
 	report_error(err);
+	if (args->html)
+		scan_html_left_out(args, err);
 }
 
 static int show_content(void *ctx, const struct qd_scan_content *content, struct qd_err *err)
@@ -253,10 +264,13 @@ static int scan(const struct options *o, struct scan_args *args, struct qd_scan_
 {
 	struct progress progress;
 	struct qd_err ignored;
-	int r = take_shared(o, args, err);
+	int r = take_shared(o, args, err), rh;
+	bool keep;
 
 	if (!r && args->records)
 		r = scan_records_open(args, err);
+	if (!r && args->html_file)
+		r = scan_html_open(args, err);
 	if (!r) {
 		progress_start(&progress, o, args->merge ? "merge" : "scan");
 		args->opts.progress = &progress.lib;
@@ -266,9 +280,13 @@ static int scan(const struct options *o, struct scan_args *args, struct qd_scan_
 	}
 	if (r) {
 		scan_records_close(args, false, &ignored);
+		scan_html_close(args, NULL, &ignored);
 		return r;
 	}
-	r = scan_records_close(args, ret_report->nimages > 0, err);
+	keep = ret_report->nimages > 0;
+	r = scan_records_close(args, keep, err);
+	rh = scan_html_close(args, keep && !r ? ret_report : NULL, r ? &ignored : err);
+	r = r ? r : rh;
 	if (r)
 		qd_scan_report_free(ret_report);
 	return r;

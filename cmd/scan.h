@@ -5,6 +5,7 @@
 #ifndef QD_CMD_SCAN_H
 #define QD_CMD_SCAN_H
 
+#include "base/newfile.h"
 #include "cmd.h"
 #include "ops/scan.h"
 #include "ops/scan_compress.h"
@@ -20,6 +21,7 @@ struct scan_args {
 	unsigned top;			/* contents to name in the report: the page may want more */
 	bool matrix;			/* to be shown, likewise */
 	const char *html_file;		/* NULL: no page */
+	struct scan_html *html;		/* while it is made */
 	const struct options *options;
 	unsigned unreadable;
 };
@@ -33,5 +35,17 @@ int scan_records_open(struct scan_args *args, struct qd_err *err);
 
 /* Ends it; a file gets its name only when `keep`. */
 int scan_records_close(struct scan_args *args, bool keep, struct qd_err *err);
+
+/* True when the records go to the file that nf would become. */
+bool scan_records_same(const struct scan_args *args, const struct qd_newfile *nf);
+
+/* scan_html.c: opens the page, and asks opts for what is drawn on it */
+int scan_html_open(struct scan_args *args, struct qd_err *err);
+
+/* An image that could not be read; when there is no memory for that, the page is not written. */
+void scan_html_left_out(struct scan_args *args, const struct qd_err *why);
+
+/* Writes the page, or with report NULL leaves nothing. */
+int scan_html_close(struct scan_args *args, const struct qd_scan_report *report, struct qd_err *err);
 
 #endif

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/newfile.h"
 #include "ops/scan_record.h"
 #include "scan.h"
 
@@ -123,6 +122,11 @@ int scan_records_open(struct scan_args *args, struct qd_err *err)
 	if (args->records_file)
 		r = qd_newfile_open(args->records_file, QD_CACHE_WRITEBACK, &out->file, err);
 	return r;
+}
+
+bool scan_records_same(const struct scan_args *args, const struct qd_newfile *nf)
+{
+	return args->out && args->out->file && qd_newfile_same(args->out->file, nf);
 }
 
 int scan_records_close(struct scan_args *args, bool keep, struct qd_err *err)
