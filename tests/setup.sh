@@ -35,6 +35,13 @@ library() {
 	pkg-config --exists "$1" 2>/dev/null || lacks "$2"
 }
 
+# python_module MODULE PACKAGE: of the python3 that the tests use (tests/cli/lib.sh)
+python_module() {
+	python=/usr/bin/python3
+	[ -x "$python" ] || python=python3
+	"$python" -c "import $1" >/dev/null 2>&1 || lacks "$2"
+}
+
 # Any compiler will do ($CC, else cc); without a C library's headers it compiles nothing.
 compiles() {
 	printf '#include <stdio.h>\nint main(void) { return 0; }\n' |
@@ -72,6 +79,7 @@ need_check() {
 	program flock util-linux
 	program losetup mount
 	program mandoc mandoc
+	python_module xxhash python3-xxhash
 }
 
 # clang's runtimes come in a package of their own, named after its version

@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""indexread.py list IMAGE [FILE]          a line for each record that holds: entry, guest cluster, hash
+indexread.py compare IMAGE RAW [FILE]   computes the hashes from RAW, the content of the disk; prints
+                                        how many records there are
+indexread.py page PAGE                  the bytes shown in qdedup-format(5) keep the rules it states
+
+A reader of the index written from qdedup-format(5) alone; FILE is a container beside the
+image.  It believes nothing whose checksum it has not computed.
+"""
+import hashlib
+import re
+import struct
+import sys
+
+import xxhash
+
+COPIED, COMPRESSED, OFFSET = 1 << 63, 1 << 62, 0x00FFFFFFFFFFFE00
+
+
+def crc_table():
+    for i in range(256):
+        for _ in range(8):
+            i = i >> 1 ^ (0x82F63B78 if i & 1 else 0)
+        yield i
+
+
+CRC = list(crc_table())
+
+
+def crc(data):
+    c = 0x51644431
+    for b in data:
+        c = CRC[(c ^ b) & 255] ^ c >> 8
+    return c
+
+
+HASHES = {
+    1: (16, lambda d: xxhash.xxh3_128_digest(d)),
+    2: (32, lambda d: hashlib.sha256(d).digest()),
+    3: (32, lambda d: hashlib.new("sha512_256", d).digest()),
+    4: (32, lambda d: hashlib.sha3_256(d).digest()),
+    5: (32, lambda d: hashlib.blake2b(d).digest()[:32]),
+}
+
+
+def need(truth, what):
+    if not truth:
+        sys.exit(f"indexread: {what}")
+
+
+class Extension:
+    def __init__(self, data):
+        need(len(data) == 112, "the extension has no 112 bytes")
+        need(crc(data[:108]) == int.from_bytes(data[108:], "big"), "the extension's checksum")
+        (version, self.flags, self.off, self.nbytes, self.generation) = struct.unpack(">IIQQQ", data[:32])
+        self.identity = data[32:48]
+        (self.pin, self.hash, self.hash_nbytes, self.bits, zero, self.dir_nbytes, self.dir_crc, self.journal,
+         self.log, self.redo, self.log_generation, self.log_clusters) = struct.unpack(">IBBBBIIQIIQI", data[48:92])
+        need(version == 1 and self.flags < 2 and zero == 0 and not any(data[92:108]), "version 1 and zeros")
+        need(HASHES[self.hash][0] == self.hash_nbytes, "bytes of a hash")
+
+
+def directory(x, data):
+    """Rows: (first host offset, checksum, records)."""
+    need(crc(data) == x.dir_crc and data[:4] == b"QDdr", "the directory is that of the extension")
+    need(crc(data[8:]) == int.from_bytes(data[4:8], "big"), "the directory's checksum")
+    generation, identity, n, blocks, zero = struct.unpack(">Q16sQII", data[8:48])
+    need((generation, identity, zero) == (x.generation, x.identity, 0), "generation and identity of the directory")
+    need(x.dir_nbytes == 48 + 16 * blocks, "length of the directory")
+    rows = [struct.unpack(">QII", data[48 + 16 * i:64 + 16 * i]) for i in range(blocks)]
+    need(sum(r[2] for r in rows) == n, "records in all blocks")
+    return rows
+
+
+def block_nbytes(x, n):
+    used = 32 + n * (14 + x.hash_nbytes)
+    full = (65536 - 32) // (14 + x.hash_nbytes)
+    return 65536 if n == full else (used + 511) // 512 * 512
+
+
+def block(x, number, row, data):
+    need(data[:4] == b"QDtk" and row[1] == int.from_bytes(data[4:8], "big") == crc(data[8:]), "a block's checksum")
+    generation, half, no, n = struct.unpack(">Q8sII", data[8:32])
+    need((generation, half, no, n) == (x.generation, x.identity[:8], number, row[2]), "a block's place")
+    size = 14 + x.hash_nbytes
+    need(not any(data[32 + n * size:]), "zeros behind the records")
+    return [data[32 + i * size:32 + (i + 1) * size] for i in range(n)]
+
+
+def decode(x, r):
+    entry, flags = struct.unpack(">QB", r[:9])
+    need(flags < 8 and not entry & COPIED, "flags and entry of a record")
+    return entry, int.from_bytes(r[9:14], "big"), flags, r[14:14 + x.hash_nbytes]
+
+
+def host_off(x, entry):
+    return entry & ((1 << 62 - (x.bits - 8)) - 1) if entry & COMPRESSED else entry
+
+
+def journal_cluster(x, data, kind, sequence):
+    """(generation, batch, entries) of a valid one, else None."""
+    if len(data) < 4096 or data[:4] != b"QDjc" or crc(data[8:]) != int.from_bytes(data[4:8], "big"):
+        return None
+    identity, container, generation, batch, no, k, zero, used = struct.unpack(">16sQQQIBBH", data[8:56])
+    if (identity, container, no, k, zero) != (x.identity, x.generation, sequence, kind, 0) or not generation or not batch \
+            or not 56 <= used <= 4096:
+        return None
+    entries, pos = [], 56
+    while pos < used and data[pos] != 0xFF:
+        size, kind_of_entry = data[pos], data[pos + 1]
+        need(pos + 2 + size <= used, "an entry runs past the bytes in use")
+        entries.append((kind_of_entry, data[pos + 2:pos + 2 + size]))
+        pos += 2 + size
+        if kind_of_entry == 1:
+            break
+    return generation, batch, entries
+
+
+def committed(x, read, kind):
+    """(generation, entries that count) of an area; read(i) gives its journal cluster i."""
+    first = journal_cluster(x, read(0), kind, 0)
+    if not first or first[1] != 1:
+        return 0, []
+    count, waiting, batch, i = [], [], 1, 0
+    while (c := journal_cluster(x, read(i), kind, i)) and c[0] == first[0] and c[1] == batch:
+        waiting += c[2]
+        if any(t == 4 and int.from_bytes(p, "big") == batch for t, p in c[2]):
+            count, waiting, batch = count + waiting, [], batch + 1
+        i += 1
+    return first[0], count
+
+
+class Image:
+    def __init__(self, path, beside=None):
+        self.f = open(path, "rb")
+        h = self.read(self.f, 0, 112)
+        self.bits, self.size = struct.unpack(">IQ", h[20:32])
+        self.l1n, self.l1 = struct.unpack(">IQ", h[36:48])
+        self.incompat, self.autoclear, self.hlen = (struct.unpack(">Q", h[72:80])[0], struct.unpack(">Q", h[88:96])[0],
+                                                    struct.unpack(">I", h[100:104])[0])
+        self.cs = 1 << self.bits
+        self.x, data = self.find_extension()
+        need(self.x.bits == self.bits, "cluster_bits")
+        self.g, self.at = self.f, self.x.off
+        if self.x.flags & 1:
+            self.g, self.at = open(beside, "rb"), 4096
+            head = self.read(self.g, 0, 4096)
+            need(head[:8] == b"QDEDUPIX" and head[8:120] == data and not any(head[120:]), "the head of the file")
+
+    @staticmethod
+    def read(f, off, n):
+        f.seek(off)
+        return f.read(n).ljust(n, b"\0")
+
+    def find_extension(self):
+        first, pos = self.read(self.f, 0, self.cs), self.hlen
+        while pos + 8 <= self.cs:
+            kind, n = struct.unpack(">II", first[pos:pos + 8])
+            if kind == 0xCD8E819B:
+                return Extension(first[pos + 8:pos + 8 + n]), first[pos + 8:pos + 8 + n]
+            if kind == 0:
+                break
+            pos += 8 + (n + 7) // 8 * 8
+        sys.exit("indexread: no index")
+
+    def container(self, off, n):
+        return self.read(self.g, self.at + off, n)
+
+    def table(self):
+        x, out, identity, last = self.x, [], xxhash.xxh3_128(), (-1, -1)
+        off = (x.dir_nbytes + 511) // 512 * 512
+        for number, row in enumerate(directory(x, self.container(0, x.dir_nbytes))):
+            raws = block(x, number, row, self.container(off, block_nbytes(x, row[2])))
+            need(host_off(x, decode(x, raws[0])[0]) == row[0], "a block's first host offset")
+            for raw in raws:
+                identity.update(raw)
+                record = decode(x, raw)
+                key = (host_off(x, record[0]), record[0])
+                need(key > last, "the order of the records")
+                last = key
+                out.append(record)
+            off += 65536
+        need(identity.digest() == x.identity, "the identity")
+        return out
+
+    def log(self):
+        x, best = self.x, (0, [])
+        for area in range(2 if x.journal else 0):
+            start = x.journal + area * x.log
+            found = committed(x, lambda i, s=start: self.container(s + i * 4096, 4096) if i < x.log // 4096 else b"", 1)
+            if any(t == 8 for t, _ in found[1]) and found[0] > best[0]:
+                best = found
+        return best[1]
+
+    def records(self):
+        held = {r[0]: r for r in self.table()}
+        for kind, payload in self.log():
+            if kind == 2:
+                record = decode(self.x, payload)
+                held[record[0]] = record
+            elif kind == 3:
+                held.pop(int.from_bytes(payload, "big"), None)
+        return sorted(held.values(), key=lambda r: (host_off(self.x, r[0]), r[0]))
+
+    def mapped(self):
+        """guest cluster -> entry, of the active layer."""
+        extended = bool(self.incompat & 16)
+        step, found = 16 if extended else 8, {}
+        for i, e in enumerate(struct.unpack(f">{self.l1n}Q", self.read(self.f, self.l1, self.l1n * 8))):
+            table = self.read(self.f, e & OFFSET, self.cs) if e & OFFSET else b""
+            for k in range(0, len(table), step):
+                e = int.from_bytes(table[k:k + 8], "big")
+                zero = not int.from_bytes(table[k + 12:k + 16], "big") if extended else e & 1
+                if e & COMPRESSED:
+                    found[i * self.cs // step + k // step] = e & ~COPIED
+                elif e & OFFSET and not zero:
+                    found[i * self.cs // step + k // step] = e & OFFSET
+        return found
+
+
+def compare(img, raw):
+    f, compute, first, known = open(raw, "rb"), HASHES[img.x.hash][1], {}, set()
+    mapped = img.mapped()
+    for guest in sorted(mapped):
+        first.setdefault(mapped[guest], guest)
+    for entry, guest, flags, digest in img.records():
+        known.add(entry)
+        if entry not in first:
+            continue
+        need(guest == first[entry] or img.x.journal, f"guest cluster {guest} of {entry:#x}")
+        guest = first[entry]
+        need(digest == compute(img.read(f, guest * img.cs, img.cs)), f"hash of guest cluster {guest}")
+    need(not first.keys() - known, "clusters without a hash")
+    need(img.autoclear >> 48 & 1, "the autoclear bit")
+    return len(known)
+
+
+def check_page(path):
+    lines = re.findall(r"^([0-9a-f]{8}): ((?:[0-9a-f]{4} ?)+)$", open(path).read(), re.M)
+    dump = {int(at, 16): bytes.fromhex(text) for at, text in lines}
+
+    def piece(at, n, fill=0):
+        data = b""
+        while len(data) < n and at + len(data) in dump:
+            data += dump[at + len(data)]
+        return data[:n].ljust(n, bytes([fill]))
+
+    x = Extension(piece(0x70, 120)[8:])
+    rows = directory(x, piece(x.off, x.dir_nbytes))
+    raws = block(x, 0, rows[0], piece(x.off + 512, 512))
+    need(xxhash.xxh3_128_digest(b"".join(raws)) == x.identity, "the page's identity")
+    for raw, letter in zip(raws, b"AB"):
+        need(decode(x, raw)[3] == xxhash.xxh3_128_digest(bytes([letter]) * 4096), "the page's hashes")
+    generation, entries = committed(x, lambda i: b"" if i else piece(x.off + x.journal, 4096, 0xFF), 1)
+    need(generation == 1 and [t for t, _ in entries] == [2, 2, 3, 8, 4, 1], "the page's journal")
+    need(decode(x, entries[0][1])[3] == xxhash.xxh3_128_digest(b"C" * 4096), "the page's hash in the journal")
+
+
+def main(what, path, *rest):
+    if what == "page":
+        check_page(path)
+    elif what == "compare":
+        print(compare(Image(path, *rest[1:]), rest[0]))
+    elif what == "list":
+        for entry, guest, _, digest in Image(path, *rest).records():
+            print(f"{entry:#x}\t{guest}\t{digest.hex()}")
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
