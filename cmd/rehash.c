@@ -59,7 +59,8 @@ static json_t *result_json(const char *path, const struct qd_rehash_result *r)
 	    output_set_u64(root, "changed", r->changed) && output_set_u64(root, "clusters", r->clusters) &&
 	    output_set_u64(root, "clusters-read", r->clusters_read) &&
 	    output_set_u64(root, "bytes-read", r->bytes_read) && output_set_u64(root, "pinned", r->pinned) &&
-	    output_set_u64(root, "unpinned", r->unpinned) && output_set_u64(root, "generation", r->generation) &&
+	    output_set_u64(root, "unpinned", r->unpinned) &&
+	    output_set_u64(root, "generation", r->generation) &&
 	    output_set(root, "written", json_boolean(r->written)))
 		return root;
 	json_decref(root);
@@ -94,7 +95,8 @@ static void put_result(const char *path, const struct qd_rehash_opts *opts, cons
 		printf(" and stays as it is: %" PRIu64 " entries, %s\n", r->entries, size);
 		return;
 	}
-	printf("; %s %" PRIu64 " entries (%s), %" PRIu64 " of them changed, %s\n", opts->dry_run ? "it would have" : "it has",
+	printf("; %s %" PRIu64 " entries (%s), %" PRIu64 " of them changed, %s\n",
+	       opts->dry_run ? "it would have" : "it has",
 	       r->entries, r->hash, r->changed, size);
 	if (r->pinned)
 		printf("%" PRIu64 " shared clusters that no pin protected are pinned\n", r->pinned);

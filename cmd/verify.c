@@ -127,7 +127,8 @@ static json_t *result_json(const char *path, const struct qd_verify_result *r, j
 	json_t *root = json_object();
 
 	if (root && output_set(root, "filename", text_json(path)) &&
-	    output_set(root, "state", json_string(r->state)) && output_set(root, "hash", json_string(r->hash)) &&
+	    output_set(root, "state", json_string(r->state)) &&
+	    output_set(root, "hash", json_string(r->hash)) &&
 	    output_set_u64(root, "checked", r->checked) && output_set_u64(root, "unknown", r->unknown) &&
 	    output_set_u64(root, "bytes-read", r->bytes_read) &&
 	    output_set_u64(root, "bad-clusters", r->bad_clusters) &&
@@ -163,7 +164,8 @@ static int status_of(const char *path, const struct qd_verify_result *r)
 		return STATUS_BAD;
 	if (!r->index_damaged)
 		return 0;
-	qd_err_set(&err, QD_E_CORRUPT, "the index is damaged, and %" PRIu64 " clusters could not be compared: "
+	qd_err_set(&err, QD_E_CORRUPT,
+		   "the index is damaged, and %" PRIu64 " clusters could not be compared: "
 		   "run qdedup rehash", r->unknown);
 	qd_err_file(&err, err.code, path);
 	return report_error(&err);

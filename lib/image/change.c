@@ -23,7 +23,8 @@ int qd_change_refuse(const struct qd_image *img, struct qd_err *err)
 		return qd_err_set(err, QD_E_CORRUPT, "the image is marked corrupt and is not changed: "
 				  "run qdedup check --repair");
 	if (incompatible & QD_INCOMPAT_DIRTY)
-		return qd_err_set(err, QD_E_CORRUPT, "the image was not closed cleanly (dirty bit) and is not "
+		return qd_err_set(err, QD_E_CORRUPT,
+				  "the image was not closed cleanly (dirty bit) and is not "
 				  "changed: run qdedup check --repair");
 	if (incompatible & QD_INCOMPAT_DATA_FILE)
 		return qd_err_set(err, QD_E_UNSUPPORTED,
@@ -81,7 +82,8 @@ static int fill_guard(struct qd_change *c, struct qd_err *err)
 	if (rc == 0)
 		rc = guard_bytes(c, h->l1_off, (uint64_t)h->l1_entries * 8, QD_STRUCT_L1, 0, err);
 	if (rc == 0 && h->snapshot_count)
-		rc = guard_bytes(c, h->snapshots_off, img->snapshots_nbytes, QD_STRUCT_SNAPSHOT_TABLE, 0, err);
+		rc = guard_bytes(c, h->snapshots_off, img->snapshots_nbytes, QD_STRUCT_SNAPSHOT_TABLE, 0,
+				 err);
 	for (uint32_t i = 0; rc == 0 && i < img->nsnapshots; i++)
 		rc = guard_bytes(c, img->snapshots[i].l1_off, (uint64_t)img->snapshots[i].l1_entries * 8,
 				 QD_STRUCT_SNAPSHOT_L1, i, err);

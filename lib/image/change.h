@@ -25,14 +25,17 @@ struct qd_change {			/* open for reading; the parts are for use */
 	struct qd_queue *queue;
 	struct qd_cache *cache;
 	struct qd_alloc *alloc;
-	struct qd_extents guard;	/* header, L1 tables, snapshot table, refcounts; L2 tables that were there */
+	struct qd_extents guard;	/* header, L1 tables, snapshot table, refcounts, L2 tables */
 	bool begun;
 };
 
 /* QD_E_UNSUPPORTED/CORRUPT, by name: encrypted, external data file, marked corrupt, dirty. */
 int qd_change_refuse(const struct qd_image *img, struct qd_err *err);
 
-/* img (its io is writable) outlives it.  memory: bytes for queue and cache.  Refuses as above; writes nothing. */
+/*
+ * img (its io is writable) outlives it.  memory: bytes for queue and cache.  Refuses as above;
+ * writes nothing.
+ */
 int qd_change_open(struct qd_image *img, uint64_t memory, struct qd_change **ret_change, struct qd_err *err);
 
 /* C1; does nothing the second time. */

@@ -81,7 +81,8 @@ static int next_item(const struct qd_ext_edit *e, size_t *pos, struct item *ret_
 }
 
 /* The first item of the type that begins at or after `from`; 1 found, 0 not. */
-static int find(const struct qd_ext_edit *e, uint32_t type, size_t from, struct item *ret_item, struct qd_err *err)
+static int find(const struct qd_ext_edit *e, uint32_t type, size_t from, struct item *ret_item,
+		struct qd_err *err)
 {
 	size_t pos = e->start;
 	int rc;
@@ -119,7 +120,8 @@ int qd_ext_edit_open(const struct qd_image *img, struct qd_queue *queue, struct 
 	if (rc == 1 && end.room >= HEAD && end.off % HEAD == 0)
 		rc = 0;
 	else if (rc >= 0)
-		rc = qd_err_set(err, QD_E_UNSUPPORTED, "the header extensions have no end mark that another one "
+		rc = qd_err_set(err, QD_E_UNSUPPORTED,
+				"the header extensions have no end mark that another one "
 				"could be put behind");
 	if (rc) {
 		qd_ext_edit_free(e);
@@ -168,7 +170,8 @@ static int move_name(struct qd_ext_edit *e, size_t to, struct qd_err *err)
 
 	to = qd_align_up(qd_max_u64(to, off + len), 8);
 	if (off == e->size || to + len > e->size)
-		return qd_err_set(err, QD_E_UNSUPPORTED, "the first cluster (%zu bytes) has no room for another "
+		return qd_err_set(err, QD_E_UNSUPPORTED,
+				  "the first cluster (%zu bytes) has no room for another "
 				  "header extension", e->size);
 	memmove(e->buf + to, e->buf + off, len);
 	rc = put(e, to, len, err);
@@ -184,7 +187,8 @@ static int move_name(struct qd_ext_edit *e, size_t to, struct qd_err *err)
 }
 
 /* The first filler that is large enough, else END, for which the name may have to move. */
-static int find_place(struct qd_ext_edit *e, size_t nbytes, bool whole, struct place *ret_place, struct qd_err *err)
+static int find_place(struct qd_ext_edit *e, size_t nbytes, bool whole, struct place *ret_place,
+		      struct qd_err *err)
 {
 	size_t pos = e->start, wanted;
 	struct place p;

@@ -41,7 +41,8 @@ int qd_ext_edit_open(const struct qd_image *img, struct qd_queue *queue, struct 
 void qd_ext_edit_free(struct qd_ext_edit *e);
 
 /* QD_E_UNSUPPORTED, and nothing was queued, when the first cluster has no room for it. */
-int qd_ext_edit_set(struct qd_ext_edit *e, uint32_t type, const void *data, size_t nbytes, struct qd_err *err);
+int qd_ext_edit_set(struct qd_ext_edit *e, uint32_t type, const void *data, size_t nbytes,
+		    struct qd_err *err);
 
 /* Not there: nothing to do. */
 int qd_ext_edit_remove(struct qd_ext_edit *e, uint32_t type, struct qd_err *err);

@@ -47,7 +47,8 @@ static int read_table(struct qd_pin *p, struct qd_err *err)
 		return 0;
 	p->table_at.first = img->header.snapshots_off >> p->geom->cluster_bits;
 	p->table_at.n = qd_pin_clusters_of(p, img->snapshots_nbytes);
-	rc = qd_queue_read(p->pi.queue, p->table, (size_t)img->snapshots_nbytes, img->header.snapshots_off, err);
+	rc = qd_queue_read(p->pi.queue, p->table, (size_t)img->snapshots_nbytes, img->header.snapshots_off,
+			   err);
 	return rc ? qd_err_prefix(err, rc, "snapshot table") : 0;
 }
 

@@ -78,10 +78,12 @@ int qd_pin_possible(const struct qd_pin *p, struct qd_err *err)
 		return 0;
 	for (uint32_t i = 0; i < img->nsnapshots; i++)
 		if (!strcmp(img->snapshots[i].name, QD_PIN_NAME))
-			return qd_err_set(err, QD_E_INVALID, "the image has a snapshot named \"%s\" that qdedup "
+			return qd_err_set(err, QD_E_INVALID,
+					  "the image has a snapshot named \"%s\" that qdedup "
 					  "did not make: delete or rename it first", QD_PIN_NAME);
 	if (p->count >= QD_MAX_SNAPSHOTS)
-		return qd_err_set(err, QD_E_INVALID, "the image has %" PRIu32 " snapshots, and one more for the "
+		return qd_err_set(err, QD_E_INVALID,
+				  "the image has %" PRIu32 " snapshots, and one more for the "
 				  "pin is too many", p->count);
 	return 0;
 }
@@ -137,7 +139,8 @@ static int grow_l1(struct qd_pin *p, struct qd_err *err)
 		room = qd_max_u64(1, p->l1_at.n + qd_div_up(p->l1_at.n, 2)) * per_cluster;
 	room = qd_min_u64(room, QD_MAX_L1_BYTES / 8);
 	if (room <= p->l1_entries)
-		return qd_err_set(err, QD_E_INVALID, "too many shared clusters for a pin of this cluster size");
+		return qd_err_set(err, QD_E_INVALID,
+				  "too many shared clusters for a pin of this cluster size");
 	l1 = realloc(p->l1, room * sizeof(*l1));
 	if (!l1)
 		return qd_err_nomem(err, "the pin's L1 table");

@@ -41,7 +41,8 @@ static void bad_block(void *ctx, uint32_t block, const char *why)
 {
 	struct index_check *x = ctx;
 
-	found(x, QD_F_INDEX_BLOCK, x->c->off + qd_table_block_off(x->c->ext.dir_nbytes, block), 1, block, why);
+	found(x, QD_F_INDEX_BLOCK, x->c->off + qd_table_block_off(x->c->ext.dir_nbytes, block), 1, block,
+	      why);
 }
 
 static int check_journal(struct index_check *x, struct qd_err *err)
@@ -86,6 +87,11 @@ static bool want_nothing(void *ctx, const struct qd_surveyed *c, uint64_t number
 	return false;
 }
 
+static uint64_t host_off_of(const struct index_check *x, uint64_t entry)
+{
+	return qd_l2_is_compressed(entry) ? qd_l2_compressed(&x->img->geom, entry).host_off : entry;
+}
+
 static int compare(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
 {
 	struct index_check *x = ctx;
@@ -97,8 +103,7 @@ static int compare(void *ctx, struct qd_survey_content *v, unsigned n, struct qd
 
 		if (c->pins > 1)
 			found(x, QD_F_PINNED_TWICE,
-			      qd_l2_is_compressed(c->entry) ? qd_l2_compressed(&x->img->geom, c->entry).host_off :
-							      c->entry, 1, c->pins, NULL);
+			      host_off_of(x, c->entry), 1, c->pins, NULL);
 		/* What only the pin refers to any more keeps its record. */
 		if (x->known && (c->references || c->places || c->pins))
 			rc = qd_known_find(x->known, c->entry, &record, err);

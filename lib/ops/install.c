@@ -83,7 +83,8 @@ static void clusters_of(const struct qd_geom *g, uint64_t entry, uint64_t *ret_f
 
 /* ---- the extension ---- */
 
-static int set_extension(struct qd_ext_edit *e, const struct qd_table_ext *ext, bool named, struct qd_err *err)
+static int set_extension(struct qd_ext_edit *e, const struct qd_table_ext *ext, bool named,
+			 struct qd_err *err)
 {
 	uint8_t data[QD_TABLE_EXT_SIZE];
 	int rc = 0;
@@ -428,7 +429,8 @@ int qd_install_container(struct qd_image *img, const struct qd_container *old, c
 	return rc;
 }
 
-int qd_install_drop(struct qd_image *img, const struct qd_container *old, struct qd_install_result *ret_result,
+int qd_install_drop(struct qd_image *img, const struct qd_container *old,
+		    struct qd_install_result *ret_result,
 		    struct qd_err *err)
 {
 	return qd_install_drop_more(img, old, NULL, NULL, ret_result, err);

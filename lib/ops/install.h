@@ -28,7 +28,7 @@ struct qd_install {
 	uint64_t log_nbytes;		/* of each log area, and of the redo log: multiples of 4096; */
 	uint64_t redo_nbytes;		/* both 0: no journal */
 	const char *index_path;		/* external: the file, replaced when it is complete; NULL: embedded */
-	bool valid;			/* every record holds: the autoclear bit is set (N2).  Else it stays as it is. */
+	bool valid;			/* every record holds: the autoclear bit is set (N2) */
 	/*
 	 * Clusters to pin besides the container's, and slots of the pin to clear (their
 	 * reference is given up); both may be NULL.  add is called until it returns 0: 1 with
@@ -66,7 +66,8 @@ int qd_install_container(struct qd_image *img, const struct qd_container *old, c
  * Removes extension, autoclear bit and the container's clusters; the pin stays while it
  * references anything else.  The file of an external one is left alone.
  */
-int qd_install_drop(struct qd_image *img, const struct qd_container *old, struct qd_install_result *ret_result,
+int qd_install_drop(struct qd_image *img, const struct qd_container *old,
+		    struct qd_install_result *ret_result,
 		    struct qd_err *err);
 
 /* The same, and slots of the pin are cleared for which remove(ctx, entry) says so. */

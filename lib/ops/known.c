@@ -122,7 +122,8 @@ static void rewind_table(struct qd_known *k)
 
 /* ---- the log ---- */
 
-static int add_change(void *ctx, enum qd_journal_type type, const struct qd_record *record, struct qd_err *err)
+static int add_change(void *ctx, enum qd_journal_type type, const struct qd_record *record,
+		      struct qd_err *err)
 {
 	struct qd_known *k = ctx;
 

@@ -88,7 +88,8 @@ static bool is_same(const struct qd_record *a, const struct qd_record *b, uint32
 
 static int refuse_broken(const struct rehash *r, const struct qd_surveyed *c, struct qd_err *err)
 {
-	return qd_err_set(err, QD_E_CORRUPT, "the compressed cluster at guest offset %" PRIu64 " (%s) cannot be "
+	return qd_err_set(err, QD_E_CORRUPT,
+			  "the compressed cluster at guest offset %" PRIu64 " (%s) cannot be "
 			  "unpacked: its content is damaged", c->guest << r->img->geom.cluster_bits,
 			  c->in_active ? "active layer" : "a snapshot");
 }
@@ -249,7 +250,8 @@ static int open_old(struct rehash *r, struct qd_err *err)
 
 static int gather(struct rehash *r, struct qd_err *err)
 {
-	struct qd_survey_opts so = { .digest = r->digest, .threads = r->opts->threads, .memory = r->memory / 2,
+	struct qd_survey_opts so = { .digest = r->digest, .threads = r->opts->threads,
+				    .memory = r->memory / 2,
 				     .progress = r->progress };
 	struct qd_survey_ops ops = { .want = want, .commit = commit };
 	uint64_t bad = 0;
@@ -260,7 +262,8 @@ static int gather(struct rehash *r, struct qd_err *err)
 	if (rc == 0)
 		rc = qd_survey_walk(r->img, &so, &ops, r, &bad, err);
 	if (rc == 0 && bad)
-		rc = qd_err_set(err, QD_E_CORRUPT, "%" PRIu64 " table entries cannot be true: run qdedup check "
+		rc = qd_err_set(err, QD_E_CORRUPT,
+				"%" PRIu64 " table entries cannot be true: run qdedup check "
 				"--repair first", bad);
 	if (rc)
 		return rc;
@@ -354,7 +357,10 @@ static int gather_strays(void *ctx, struct qd_survey_content *v, unsigned n, str
 	return rc;
 }
 
-/* An extension that cannot be read does not say where its clusters are: those that only the pin references. */
+/*
+ * An extension that cannot be read does not say where its clusters are: they are those that
+ * only the pin references.
+ */
 static int find_lost_container(struct rehash *r, struct qd_err *err)
 {
 	struct qd_survey_opts so = { .threads = 1, .memory = r->memory / 2 };

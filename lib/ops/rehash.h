@@ -24,7 +24,7 @@
 #include "base/progress.h"
 
 struct qd_rehash_opts {
-	const char *hash;		/* name as in dedup/digest.h; NULL: the stored table's, else the default */
+	const char *hash;		/* as in dedup/digest.h; NULL: the stored table's, or the default */
 	const char *index_path;		/* the file of an external index; NULL: embedded */
 	bool drop;
 	bool dry_run;

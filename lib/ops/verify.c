@@ -68,7 +68,8 @@ static bool want(void *ctx, const struct qd_surveyed *c, uint64_t number)
 	struct qd_record record;
 
 	(void)number;
-	return qd_known_find(v->ahead, c->entry, &record, NULL) == 1 && (v->compares_all || holds(v, c, &record));
+	return qd_known_find(v->ahead, c->entry, &record, NULL) == 1 &&
+	       (v->compares_all || holds(v, c, &record));
 }
 
 static int add_entry(struct entries *e, uint64_t entry, struct qd_err *err)
@@ -219,7 +220,8 @@ static int tell_layer(struct verify *v, const struct layer *l, const uint64_t *l
 
 	for (uint32_t i = 0; rc == 0 && i < l1_entries; i++)
 		if (qd_entry_host_off(l1[i]))
-			rc = tell_table(v, l, qd_entry_host_off(l1[i]), i * v->img->geom.l2_entries, table, err);
+			rc = tell_table(v, l, qd_entry_host_off(l1[i]), i * v->img->geom.l2_entries, table,
+					err);
 	return rc;
 }
 
@@ -268,7 +270,8 @@ static int open_index(struct verify *v, struct qd_err *err)
 		return rc;
 	v->result->state = qd_container_state_name(v->index->state);
 	if (v->index->state == QD_CONTAINER_ABSENT)
-		return qd_err_set(err, QD_E_INVALID, "there is no index to compare with: qdedup rehash makes one");
+		return qd_err_set(err, QD_E_INVALID,
+				  "there is no index to compare with: qdedup rehash makes one");
 	if (v->index->state == QD_CONTAINER_STALE)
 		return qd_err_set(err, QD_E_INVALID, "the index is stale (%s): qdedup rehash makes a new one",
 				  v->index->why);
@@ -300,7 +303,8 @@ static int run(struct verify *v, struct qd_io *io, struct qd_err *err)
 	so.digest = qd_known_digest(v->behind);
 	rc = qd_survey_walk(v->img, &so, &ops, v, &unusable, err);
 	if (rc == 0 && unusable)
-		rc = qd_err_set(err, QD_E_CORRUPT, "%" PRIu64 " table entries cannot be true: run qdedup check "
+		rc = qd_err_set(err, QD_E_CORRUPT,
+				"%" PRIu64 " table entries cannot be true: run qdedup check "
 				"first", unusable);
 	judge_unproven(v);
 	v->result->index_damaged = qd_known_is_damaged(v->ahead) || qd_known_is_damaged(v->behind);

@@ -191,7 +191,8 @@ static uint64_t test_image(const char *path, uint64_t step, uint64_t *nruns)
 			++*nruns;
 			nwrong += wrong != NULL;
 			if (wrong)
-				fprintf(stderr, "%s: fault %zu, call %" PRIu64 ": %s\n", path, k, fault.n, wrong);
+				fprintf(stderr, "%s: fault %zu, call %" PRIu64 ": %s\n", path, k, fault.n,
+					wrong);
 		}
 	}
 	layers_free(&s.layers);

@@ -26,7 +26,8 @@ struct model {
 	char name[400];		/* backing file; "" none */
 };
 
-static const uint32_t types[NTYPES] = { QD_EXT_QDEDUP, QD_EXT_BACKING_FORMAT, QD_EXT_BITMAPS, 0x11223344, 0x55667788 };
+static const uint32_t types[NTYPES] = { QD_EXT_QDEDUP, QD_EXT_BACKING_FORMAT, QD_EXT_BITMAPS, 0x11223344,
+				       0x55667788 };
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -84,7 +85,8 @@ static void open_file(struct qd_io *io, uint32_t cluster_bits, struct qd_image *
 }
 
 /* True when t is what the file says of the type: the first one counts. */
-static bool says(const uint8_t *buf, const struct qd_header *h, uint32_t type, const struct thing *t, unsigned *ret_n)
+static bool says(const uint8_t *buf, const struct qd_header *h, uint32_t type, const struct thing *t,
+		 unsigned *ret_n)
 {
 	size_t pos = h->header_length, end = h->backing_name_off ? h->backing_name_off : (size_t)1 << h->cluster_bits;
 	struct qd_header_ext ext, first = { .type = 0 };
@@ -101,7 +103,8 @@ static bool says(const uint8_t *buf, const struct qd_header *h, uint32_t type, c
 }
 
 /* The file says before or after of type `changed`, and the same as both of all others. */
-static unsigned judge(struct qd_io *io, uint32_t cluster_bits, const struct model *before, const struct model *after,
+static unsigned judge(struct qd_io *io, uint32_t cluster_bits, const struct model *before,
+		      const struct model *after,
 		      unsigned changed, bool done)
 {
 	size_t size = (size_t)1 << cluster_bits;
@@ -115,7 +118,8 @@ static unsigned judge(struct qd_io *io, uint32_t cluster_bits, const struct mode
 	for (unsigned i = 0; i < NTYPES; i++) {
 		bool is_after = says(buf, &img.header, types[i], &after->ext[i], &n);
 
-		bad += !is_after && !(i == changed && !done && says(buf, &img.header, types[i], &before->ext[i], &n));
+		bad += !is_after && !(i == changed && !done &&
+				      says(buf, &img.header, types[i], &before->ext[i], &n));
 		bad += n > (i == changed && !done ? 2u : 1u);
 	}
 	bad += img.header.backing_name_len != strlen(before->name);
@@ -138,7 +142,8 @@ static int edit(struct qd_io *io, uint32_t cluster_bits, bool dry, uint32_t type
 	open_file(io, cluster_bits, &img);
 	CU_ASSERT_EQUAL_FATAL(qd_queue_new(io, 1u << 20, &q, NULL), 0);
 	CU_ASSERT_EQUAL_FATAL(qd_ext_edit_open(&img, dry ? NULL : q, &e, NULL), 0);
-	rc = t->there ? qd_ext_edit_set(e, type, t->data, t->nbytes, NULL) : qd_ext_edit_remove(e, type, NULL);
+	rc = t->there ? qd_ext_edit_set(e, type, t->data, t->nbytes, NULL) :
+			qd_ext_edit_remove(e, type, NULL);
 	CU_ASSERT_TRUE(rc || qd_queue_flush(q, NULL) == 0);
 	qd_ext_edit_free(e);
 	qd_queue_free(q);
@@ -203,7 +208,8 @@ static void every_crash_leaves_the_old_or_the_new(void)
 				struct thing t = { .there = false };
 
 				if (next_random(&seed) % 4)
-					fill(&t, which == 0 ? 112 : next_random(&seed) % (i % 3 ? 200 : 900), &seed);
+					fill(&t, which == 0 ? 112 : next_random(&seed) % (i % 3 ? 200 : 900),
+					     &seed);
 				io = step(io, bits, &m, which, &t, &done, &refused);
 			}
 			qd_io_close(io);

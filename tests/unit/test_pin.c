@@ -131,7 +131,8 @@ static void add(struct fixture *f, unsigned n)
 		CU_ASSERT_EQUAL_FATAL(qd_alloc_claim(f->change->alloc, &cluster, NULL), 0);
 		CU_ASSERT_EQUAL_FATAL(qd_io_write(f->img->io, data, (size_t)f->img->geom.cluster_size,
 						  cluster << f->img->geom.cluster_bits, NULL), 0);
-		CU_ASSERT_EQUAL_FATAL(qd_pin_add(f->pin, cluster << f->img->geom.cluster_bits, bitmap, NULL), 0);
+		CU_ASSERT_EQUAL_FATAL(qd_pin_add(f->pin, cluster << f->img->geom.cluster_bits, bitmap, NULL),
+				      0);
 	}
 	free(data);
 	qd_queue_wrote_data(f->change->queue);
