@@ -68,6 +68,7 @@ struct qd_codec {
 	uint8_t *second;		/* zlib's try after igzip's */
 	ZSTD_CCtx *zcctx;
 	ZSTD_DCtx *zdctx;
+	size_t stream_nbytes;		/* of the last stream decompressed */
 };
 
 int qd_codec_new(enum qd_compression type, uint64_t cluster_size, int level, struct qd_codec **ret_codec,
@@ -121,6 +122,7 @@ static int inflate_zlib(struct qd_codec *c, const void *in, size_t nbytes, void 
 	z->next_out = out;
 	z->avail_out = (uInt)c->cluster_size;
 	r = inflate(z, Z_FINISH);
+	c->stream_nbytes = r == Z_STREAM_END ? nbytes - z->avail_in : nbytes;
 	if ((r == Z_STREAM_END || r == Z_BUF_ERROR) && z->avail_out == 0)
 		return 0;
 	return qd_err_set(err, QD_E_CORRUPT, "compressed cluster: damaged deflate stream (%s)",
@@ -136,8 +138,10 @@ static int inflate_cluster(struct qd_codec *c, const void *in, size_t nbytes, vo
 	if (!c->inflater)
 		return qd_err_nomem(err, "inflate");
 	if (libdeflate_deflate_decompress_ex(c->inflater, in, nbytes, out, c->cluster_size, &used, &got) ==
-	    LIBDEFLATE_SUCCESS && got == c->cluster_size)
+	    LIBDEFLATE_SUCCESS && got == c->cluster_size) {
+		c->stream_nbytes = used;
 		return 0;
+	}
 	return inflate_zlib(c, in, nbytes, out, err);
 }
 
@@ -157,6 +161,7 @@ static int unzstd_cluster(struct qd_codec *c, const void *in, size_t nbytes, voi
 		return qd_err_set(err, QD_E_CORRUPT, "compressed cluster: damaged zstd frame (%s)", ZSTD_getErrorName(r));
 	if (r != c->cluster_size)
 		return qd_err_set(err, QD_E_CORRUPT, "compressed cluster: zstd frame ends early");
+	c->stream_nbytes = frame;
 	return 0;
 }
 
@@ -165,6 +170,11 @@ int qd_codec_decompress(struct qd_codec *c, const void *in, size_t nbytes, void 
 	if (c->type == QD_COMPRESSION_ZSTD)
 		return unzstd_cluster(c, in, nbytes, out, err);
 	return inflate_cluster(c, in, nbytes, out, err);
+}
+
+size_t qd_codec_stream_nbytes(const struct qd_codec *c)
+{
+	return c->stream_nbytes;
 }
 
 static int init_igzip(struct qd_codec *c, struct qd_err *err)

@@ -33,6 +33,9 @@ void qd_codec_free(struct qd_codec *codec);
  */
 int qd_codec_decompress(struct qd_codec *codec, const void *in, size_t nbytes, void *out, struct qd_err *err);
 
+/* Bytes of `in` that the last decompression needed, if it was a success. */
+size_t qd_codec_stream_nbytes(const struct qd_codec *codec);
+
 /*
  * Compresses one cluster into out.  *ret_nbytes is 0 when it does not get smaller than
  * a cluster: store it plain then.  out holds at least cluster_size bytes.

@@ -117,8 +117,10 @@ static int make_map(struct compact *c, struct compact_map *map, struct qd_err *e
 {
 	struct qd_image *img = NULL;
 	struct qd_change *ch = NULL;
-	int rc = compact_open(c, &img, err);
+	int rc;
 
+	compact_map_free(map);
+	rc = compact_open(c, &img, err);
 	if (rc == 0)
 		rc = qd_change_open(img, c->memory / 2, &ch, err);
 	if (rc == 0)
@@ -146,12 +148,17 @@ static uint64_t count_used(const struct compact_map *map)
 	return n;
 }
 
-static int move_by_plan(struct compact *c, const struct compact_map *map, struct qd_err *err)
+/* Each stage by a plan of its own: what the one before allocated on its way is in use now. */
+static int move_by_plan(struct compact *c, struct compact_map *map, struct qd_err *err)
 {
 	int rc = compact_move_data(c, map, err);
 
 	if (rc == 0)
+		rc = make_map(c, map, err);
+	if (rc == 0)
 		rc = compact_move_tables(c, map, err);
+	if (rc == 0)
+		rc = make_map(c, map, err);
 	return rc ? rc : compact_move_runs(c, map, err);
 }
 
@@ -166,10 +173,8 @@ static int round_of_moves(struct compact *c, bool *ret_moved, struct qd_err *err
 		rc = make_map(c, &map, err);
 	if (rc == 0)
 		rc = compact_move_streams(c, count_used(&map), false, &nstreams, err);
-	if (rc == 0 && nstreams) {
-		compact_map_free(&map);
+	if (rc == 0 && nstreams)
 		rc = make_map(c, &map, err);
-	}
 	*ret_moved = rc == 0 && (has_moves(&map) || nstreams);
 	if (rc == 0 && has_moves(&map))
 		rc = move_by_plan(c, &map, err);
@@ -182,14 +187,16 @@ static int round_of_moves(struct compact *c, bool *ret_moved, struct qd_err *err
 static int truncate_file(struct compact *c, struct qd_err *err)
 {
 	struct compact_map map = { .nmoves = 0 };
-	uint64_t end = 0;
+	uint64_t end = 0, size = 0;
 	int rc = make_map(c, &map, err);
 
 	for (uint64_t i = 0; rc == 0 && i < map.used.nbits; i++)
 		if (qd_bits_get(&map.used, i))
 			end = i + 1;
 	compact_map_free(&map);
-	if (rc == 0 && end * c->res->cluster_size < c->res->file_size[0])
+	if (rc == 0)
+		rc = qd_io_size(c->io, &size, err);
+	if (rc == 0 && end * c->res->cluster_size < size)
 		rc = qd_io_truncate(c->io, end * c->res->cluster_size, err);
 	return rc ? rc : qd_io_flush(c->io, err);
 }

@@ -88,20 +88,43 @@ static int gather(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_
 	return 0;
 }
 
-/* Claims the new cluster with the old one's count. */
+/*
+ * Claims the new cluster with the old one's count.  *ret_free is false, and nothing is done, when a
+ * batch before took it (for a table of the pin): another round finds another place.
+ */
 static int claim(struct compact *c, struct qd_alloc *alloc, const struct qd_geom *g, const struct qd_move *m,
-		 struct qd_err *err)
+		 bool *ret_free, struct qd_err *err)
 {
-	uint64_t count, to = m->to >> g->cluster_bits;
+	uint64_t count, taken, to = m->to >> g->cluster_bits;
 	int rc = qd_alloc_count(alloc, m->from >> g->cluster_bits, &count, err);
 
 	if (rc == 0 && count != (uint64_t)m->references + m->places + m->pins)
 		rc = unknown_cluster(g, m->from >> g->cluster_bits, err);
 	if (rc == 0)
-		rc = qd_alloc_claim_at(alloc, to, err);
+		rc = qd_alloc_count(alloc, to, &taken, err);
+	*ret_free = rc == 0 && !taken;
+	if (!*ret_free)
+		return rc;
+	rc = qd_alloc_claim_at(alloc, to, err);
 	if (rc == 0 && count > 1)
 		rc = qd_alloc_share(alloc, to, count - 1, err);
 	return rc ? rc : compact_index_moved(c, m->from, m->to, err);
+}
+
+/* Of n moves those that can be made, in front; *ret_n of them. */
+static int claim_all(struct compact *c, struct qd_alloc *alloc, const struct qd_geom *g, struct qd_move *moves,
+		     uint64_t n, uint64_t *ret_n, struct qd_err *err)
+{
+	bool is_free = false;
+	int rc = 0;
+
+	*ret_n = 0;
+	for (uint64_t i = 0; rc == 0 && i < n; i++) {
+		rc = claim(c, alloc, g, &moves[i], &is_free, err);
+		if (is_free)
+			moves[(*ret_n)++] = moves[i];
+	}
+	return rc;
 }
 
 /* Clusters from moves[i] on that are neighbours before and after. */
@@ -121,14 +144,14 @@ static int move_batch(struct compact *c, struct qd_remap *remap, const struct qd
 	struct qd_change *change = qd_remap_change(remap);
 	int rc = qd_change_begin(change, err);
 
-	for (uint64_t i = 0; rc == 0 && i < n; i++)
-		rc = claim(c, change->alloc, g, &moves[i], err);
+	if (rc == 0)
+		rc = claim_all(c, change->alloc, g, moves, n, &n, err);
 	for (uint64_t i = 0, len; rc == 0 && i < n; i += len) {
 		len = run_length(moves, i, n, g->cluster_size);
 		rc = compact_copy(c, g, moves[i].from >> g->cluster_bits, moves[i].to >> g->cluster_bits, len, err);
 	}
 	qd_queue_wrote_data(change->queue);
-	if (rc == 0)
+	if (rc == 0 && n)
 		rc = qd_remap_batch(remap, moves, n, err);
 	c->res->data_moved += n;
 	return rc ? rc : qd_progress_add(c->progress, n << g->cluster_bits, err);

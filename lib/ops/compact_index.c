@@ -72,6 +72,7 @@ static int keep_records(struct compact *c, struct compact_index *ix, struct qd_c
 		rc = qd_tmpfile_open(c->opts->tmpdir, &ix->io, err);
 	if (rc == 0)
 		rc = qd_table_maker_write(maker, ix->io, 0, err);
+	ext.container_nbytes = nbytes;
 	if (rc == 0)
 		rc = qd_table_open(ix->io, 0, &ext, &ix->geom, &ix->table, err);
 	if (rc == 0)

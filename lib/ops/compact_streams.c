@@ -4,13 +4,17 @@
  * clusters, so they are moved one by one and packed anew:
  *
  *	host clusters   |AAABBBBCC|CDDDD....|..EE.....|     D, E: neighbours are gone
- *	                               `-- sparse: what they still hold moves
  *
- * Which streams move: those behind the end of the planned file, and once, at the start,
- * those in host clusters that hold little, when all together would fit noticeably fewer.
+ * Which streams move: those behind the end of the planned file, and once, at the start, all of
+ * them, when they would fit noticeably fewer clusters.
  *
- * A descriptor tells a stream's length in sectors only.  Where the next stream begins inside
- * the last sector, its true end is known, and taken if the shorter stream still unpacks.
+ * Where they go: for packing, to stretches of clusters wherever there are some, if need be behind
+ * the end of the file, because in scattered holes a part of each would stay empty; the
+ * next round fills what became free with what lies behind the planned end, the longest
+ * stretches first.
+ *
+ * A descriptor tells a stream's length in sectors only: about how long it is, is enough to
+ * decide; its true end is known when it is unpacked to be moved.
  */
 #include "ops/compact_int.h"
 
@@ -21,14 +25,15 @@
 #include "format/entry.h"
 #include "image/codec.h"
 
-#define SPARSE_PERCENT 90u	/* a host cluster with less than that in use is sparse */
-#define SLACK_PERCENT 2u	/* what all stream clusters together may waste */
+#define SLACK_PERCENT 4u	/* what all stream clusters together may waste */
 #define MIN_REFCOUNT_BITS 8u	/* narrower counts keep streams from being packed */
+#define GAPS 64u
+#define POOL_CLUSTERS 64u	/* taken at once for packing, so that streams can run over their ends */
 #define BYTES_PER_STREAM 192u	/* of memory: moves, and what a batch makes of them */
 
 struct stream {
 	struct qd_surveyed s;
-	uint64_t nbytes;	/* up to the next stream, or to the end of the last sector */
+	uint64_t nbytes;	/* about: up to the next stream, or into the middle of the last sector */
 };
 
 struct packing {
@@ -44,9 +49,16 @@ struct packing {
 
 	/* What moves. */
 	struct qd_move *moves;
-	uint64_t *nbytes;	/* of each */
 	uint64_t n;
 	uint64_t limit;
+
+	/* Where the next clusters come from: claimed already (packing), or known to be free. */
+	uint64_t next, next_end;
+	struct compact_move *holes;	/* stretches [from, to) below the end, the longest last */
+	uint64_t nholes, holes_capacity;
+
+	/* What is left of clusters that are done with: bytes [from, to) of the file. */
+	struct compact_move gaps[GAPS];
 
 	/* The cluster that is being filled. */
 	struct qd_remap *remap;
@@ -74,7 +86,7 @@ static int finish_last(struct packing *p, uint64_t next_off, struct qd_err *err)
 	if (!p->last.s.entry)
 		return 0;
 	off = qd_l2_compressed(p->g, p->last.s.entry).host_off;
-	if (next_off > off && next_off - off < p->last.nbytes)
+	if (next_off > off && next_off - off < qd_l2_compressed(p->g, p->last.s.entry).nbytes)
 		p->last.nbytes = next_off - off;
 	return p->each(p, &p->last, err);
 }
@@ -91,7 +103,7 @@ static int take(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_er
 			continue;
 		c = qd_l2_compressed(p->g, v[i].c.entry);
 		rc = finish_last(p, c.host_off, err);
-		p->last = (struct stream){ v[i].c, c.nbytes };
+		p->last = (struct stream){ v[i].c, c.nbytes - qd_min_u64(c.nbytes, 256) };
 	}
 	return rc;
 }
@@ -151,16 +163,10 @@ static bool is_wasteful(const struct packing *p)
 
 static bool moves(const struct packing *p, const struct stream *s)
 {
-	const uint32_t *live = p->live.p;
 	uint64_t first, last;
 
 	clusters_of(p, s, &first, &last);
-	if (last >= p->end)
-		return true;
-	for (uint64_t k = first; p->pack && k <= last; k++)
-		if (live[k] < p->g->cluster_size / 100 * SPARSE_PERCENT)
-			return true;
-	return false;
+	return p->pack || last >= p->end;
 }
 
 static int gather(struct packing *p, const struct stream *s, struct qd_err *err)
@@ -168,7 +174,6 @@ static int gather(struct packing *p, const struct stream *s, struct qd_err *err)
 	(void)err;
 	if (p->n == p->limit || !moves(p, s))
 		return 0;
-	p->nbytes[p->n] = s->nbytes;
 	p->moves[p->n++] = (struct qd_move){
 		.from = s->s.entry, .bitmap = s->s.bitmap, .references = s->s.references,
 		.places = s->s.places, .pins = s->s.pins, .own = true,
@@ -176,7 +181,106 @@ static int gather(struct packing *p, const struct stream *s, struct qd_err *err)
 	return 0;
 }
 
+/* ---- clusters to fill ---- */
+
+static int compare_holes(const void *pa, const void *pb)
+{
+	const struct compact_move *a = pa, *b = pb;
+	uint64_t x = a->to - a->from, y = b->to - b->from;
+
+	if (x != y)
+		return x < y ? -1 : 1;
+	return a->from > b->from ? -1 : a->from < b->from;	/* of equals, the lowest last */
+}
+
+static int add_hole(struct packing *p, uint64_t first, uint64_t end, struct qd_err *err)
+{
+	if (p->nholes == p->holes_capacity) {
+		uint64_t capacity = p->holes_capacity ? p->holes_capacity * 2 : 256;
+		struct compact_move *v = realloc(p->holes, capacity * sizeof(*v));
+
+		if (!v)
+			return qd_err_nomem(err, "the list of holes");
+		p->holes = v;
+		p->holes_capacity = capacity;
+	}
+	p->holes[p->nholes++] = (struct compact_move){ first, end };
+	return 0;
+}
+
+static int find_holes(struct packing *p, struct qd_err *err)
+{
+	struct qd_alloc *alloc = qd_remap_change(p->remap)->alloc;
+	uint64_t first = 0, count;
+	int rc = 0;
+
+	p->nholes = 0;
+	for (uint64_t c = 0; rc == 0 && c <= p->end; c++) {
+		count = 1;
+		if (c < p->end && qd_alloc_block(alloc, c / p->g->block_entries))
+			rc = qd_alloc_count(alloc, c, &count, err);
+		if (rc || count == 0)
+			continue;
+		if (c > first)
+			rc = add_hole(p, first, c, err);
+		first = c + 1;
+	}
+	if (p->nholes)
+		qsort(p->holes, p->nholes, sizeof(*p->holes), compare_holes);
+	return rc;
+}
+
+/* One more cluster, claimed; next to the one before where that can be. */
+static int next_cluster(struct packing *p, uint64_t *ret_cluster, struct qd_err *err)
+{
+	struct qd_alloc *alloc = qd_remap_change(p->remap)->alloc;
+	int rc = 0;
+
+	if (p->next == p->next_end && p->pack) {
+		rc = qd_alloc_claim_run(alloc, POOL_CLUSTERS, &p->next, err);
+		p->next_end = p->next + (rc ? 0 : POOL_CLUSTERS);
+	} else if (p->next == p->next_end && p->nholes) {
+		p->next = p->holes[--p->nholes].from;
+		p->next_end = p->holes[p->nholes].to;
+	}
+	if (rc == 0 && p->next == p->next_end)
+		return qd_alloc_claim(alloc, ret_cluster, err);
+	if (rc == 0 && !p->pack)
+		rc = qd_alloc_claim_at(alloc, p->next, err);
+	*ret_cluster = p->next++;
+	return rc;
+}
+
+/* What was claimed and not filled is given back. */
+static int drop_pool(struct packing *p, struct qd_err *err)
+{
+	int rc = 0;
+
+	for (; rc == 0 && p->pack && p->next < p->next_end; p->next++)
+		rc = qd_alloc_release(qd_remap_change(p->remap)->alloc, p->next, err);
+	p->next = p->next_end = 0;
+	return rc;
+}
+
 /* ---- packing ---- */
+
+static uint64_t room_of(const struct compact_move *gap)
+{
+	return gap->to - gap->from;
+}
+
+/* Remembers what is left of the cluster instead of the smallest gap known. */
+static void keep_gap(struct packing *p)
+{
+	uint64_t off = p->cluster << p->g->cluster_bits;
+	struct compact_move *least = &p->gaps[0];
+
+	for (unsigned i = 1; i < GAPS; i++)
+		if (room_of(&p->gaps[i]) < room_of(least))
+			least = &p->gaps[i];
+	if (p->g->cluster_size - p->used > room_of(least))
+		*least = (struct compact_move){ off + p->used, off + p->g->cluster_size };
+}
 
 static int close_cluster(struct packing *p, struct qd_err *err)
 {
@@ -184,8 +288,34 @@ static int close_cluster(struct packing *p, struct qd_err *err)
 
 	if (p->cluster && p->references > 1)
 		rc = qd_alloc_share(qd_remap_change(p->remap)->alloc, p->cluster, p->references - 1, err);
+	if (p->cluster)
+		keep_gap(p);
 	p->cluster = 0;
 	return rc;
+}
+
+/* A place in what is left of a cluster; *ret_off is 0 when there is none. */
+static int take_gap(struct packing *p, uint64_t nbytes, uint64_t amount, uint64_t *ret_off, struct qd_err *err)
+{
+	struct qd_alloc *alloc = qd_remap_change(p->remap)->alloc;
+	uint64_t count;
+
+	*ret_off = 0;
+	for (unsigned i = 0; i < GAPS; i++) {
+		struct compact_move *gap = &p->gaps[i];
+		uint64_t cluster = gap->from >> p->g->cluster_bits;
+		int rc;
+
+		if (room_of(gap) < nbytes)
+			continue;
+		rc = qd_alloc_count(alloc, cluster, &count, err);
+		if (rc || count + amount > p->g->refcount_max)
+			return rc;
+		*ret_off = gap->from;
+		gap->from += nbytes;
+		return qd_alloc_share(alloc, cluster, amount, err);
+	}
+	return 0;
 }
 
 static int open_cluster(struct packing *p, uint64_t cluster, uint64_t used, uint64_t references)
@@ -194,6 +324,23 @@ static int open_cluster(struct packing *p, uint64_t cluster, uint64_t used, uint
 	p->used = used;
 	p->references = references;
 	return 0;
+}
+
+/* A place for more than a cluster: two of its own, the second of which is filled up. */
+static int find_two(struct packing *p, uint64_t nbytes, uint64_t amount, uint64_t *ret_off, struct qd_err *err)
+{
+	struct qd_alloc *alloc = qd_remap_change(p->remap)->alloc;
+	uint64_t first;
+	int rc = close_cluster(p, err);
+
+	if (rc == 0)
+		rc = qd_alloc_claim_run(alloc, 2, &first, err);
+	if (rc == 0 && amount > 1)
+		rc = qd_alloc_share(alloc, first, amount - 1, err);
+	if (rc)
+		return rc;
+	*ret_off = first << p->g->cluster_bits;
+	return open_cluster(p, first + 1, nbytes - p->g->cluster_size, amount);
 }
 
 /* A place for nbytes that `amount` references will name, in the cluster being filled or a new one. */
@@ -209,34 +356,44 @@ static int find_place(struct packing *p, uint64_t nbytes, uint64_t amount, uint6
 		p->references += amount;
 		return 0;
 	}
-	rc = qd_alloc_claim(qd_remap_change(p->remap)->alloc, &next, err);
+	rc = take_gap(p, nbytes, amount, ret_off, err);
+	if (rc || *ret_off)
+		return rc;
+	if (nbytes > size)
+		return find_two(p, nbytes, amount, ret_off, err);
+	rc = next_cluster(p, &next, err);
 	if (rc)
 		return rc;
 	off = next << p->g->cluster_bits;
 	if (room && next == p->cluster + 1 && p->used < size) {
 		off -= size - p->used;
 		p->references += amount;
+		p->used = size;	/* nothing of it is left */
 	}
 	rc = close_cluster(p, err);
 	*ret_off = off;
 	return rc ? rc : open_cluster(p, next, off + nbytes - (next << p->g->cluster_bits), amount);
 }
 
-/* Reads the stream; *nbytes becomes its length. */
-static int read_stream(struct packing *p, uint64_t entry, uint64_t *nbytes, struct qd_err *err)
+/*
+ * Reads the stream; *ret_nbytes is its length.  One that yields no cluster is moved with all
+ * that its sectors span.
+ */
+static int read_stream(struct packing *p, uint64_t entry, uint64_t *ret_nbytes, struct qd_err *err)
 {
 	struct qd_compressed c = qd_l2_compressed(p->g, entry);
 	int rc = qd_io_read_padded(p->c->io, p->in, (size_t)c.nbytes, c.host_off, err);
 
-	if (rc == 0 && (*nbytes == c.nbytes || qd_codec_decompress(p->codec, p->in, (size_t)*nbytes, p->out, NULL)))
-		*nbytes = c.nbytes;
+	*ret_nbytes = c.nbytes;
+	if (rc == 0 && qd_codec_decompress(p->codec, p->in, (size_t)c.nbytes, p->out, NULL) == 0)
+		*ret_nbytes = qd_codec_stream_nbytes(p->codec);
 	return rc;
 }
 
 static int move_stream(struct packing *p, uint64_t i, struct qd_err *err)
 {
 	struct qd_move *m = &p->moves[i];
-	uint64_t off, nbytes = p->nbytes[i];
+	uint64_t off, nbytes;
 	int rc = read_stream(p, m->from, &nbytes, err);
 
 	if (rc == 0)
@@ -263,10 +420,14 @@ static int move_batch(struct packing *p, uint64_t first, uint64_t n, struct qd_e
 	struct qd_change *ch = qd_remap_change(p->remap);
 	int rc = qd_change_begin(ch, err);
 
+	if (rc == 0 && !p->pack)
+		rc = find_holes(p, err);
 	for (uint64_t i = first; rc == 0 && i < first + n; i++)
 		rc = move_stream(p, i, err);
 	if (rc == 0)
 		rc = close_cluster(p, err);
+	if (rc == 0)
+		rc = drop_pool(p, err);
 	if (rc == 0)
 		rc = complete_file(p, err);
 	qd_queue_wrote_data(ch->queue);
@@ -305,10 +466,9 @@ static int prepare(struct packing *p, struct qd_err *err)
 
 	p->limit = qd_max_u64(p->c->memory / 2 / BYTES_PER_STREAM, 256);
 	p->moves = malloc(p->limit * sizeof(*p->moves));
-	p->nbytes = malloc(p->limit * sizeof(*p->nbytes));
 	p->in = malloc(2 * size);
 	p->out = malloc(size);
-	if (!p->moves || !p->nbytes || !p->in || !p->out)
+	if (!p->moves || !p->in || !p->out)
 		return qd_err_nomem(err, "moving compressed clusters");
 	return qd_codec_new(p->img->header.compression_type, size, 0, &p->codec, err);
 }
@@ -335,7 +495,7 @@ int compact_move_streams(struct compact *c, uint64_t end, bool dry_run, uint64_t
 	qd_codec_free(p.codec);
 	qd_bigarray_free(&p.live);
 	free(p.moves);
-	free(p.nbytes);
+	free(p.holes);
 	free(p.in);
 	free(p.out);
 	return rc;
