@@ -1,29 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "dedup/log.h"
 
-#include <inttypes.h>
-
-#include "base/bytes.h"
 #include "image/ext_edit.h"
 
 int qd_log_open(struct qd_io *io, uint64_t container_off, const struct qd_table_ext *ext,
 		struct qd_journal **ret_journal, struct qd_err *err)
 {
-	struct qd_journal_place p = {
-		.log_nbytes = ext->log_nbytes, .redo_nbytes = ext->redo_nbytes,
-		.owner = { ext->identity_hi, ext->identity_lo, ext->generation },
-		.closed_generation = ext->log_generation, .closed_clusters = ext->log_clusters,
-	};
-	uint64_t nbytes = 2 * p.log_nbytes + p.redo_nbytes;
+	struct qd_journal_place place;
+	int rc;
 
 	*ret_journal = NULL;
 	if (!ext->journal_off)
 		return 0;
-	if (!qd_range_within(ext->journal_off, nbytes, ext->container_nbytes) ||
-	    !qd_add_u64(container_off, ext->journal_off, &p.off))
-		return qd_err_set(err, QD_E_CORRUPT, "the journal at 0x%" PRIx64 " does not lie within the "
-				  "container", ext->journal_off);
-	return qd_journal_open(io, &p, ext->digest_nbytes, ret_journal, err);
+	rc = qd_journal_place_of(ext, container_off, &place, err);
+	return rc ? rc : qd_journal_open(io, &place, ext->digest_nbytes, ret_journal, err);
 }
 
 static int set_extension(const struct qd_image *img, const struct qd_table_ext *ext, struct qd_queue *queue,

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "format/entry.h"
+#include "image/pending.h"
 
 #define GUARD_BYTES (64u << 20)
 #define MEMORY_MIN (4u << 20)
@@ -177,7 +178,9 @@ int qd_change_begin(struct qd_change *c, struct qd_err *err)
 
 	if (c->begun)
 		return 0;
-	rc = write_incompatible(c, c->img->header.incompatible | QD_INCOMPAT_DIRTY, err);
+	rc = qd_pending_cross_out(c->img, err);
+	if (rc == 0)
+		rc = write_incompatible(c, c->img->header.incompatible | QD_INCOMPAT_DIRTY, err);
 	c->begun = rc == 0;
 	return rc;
 }

@@ -259,6 +259,23 @@ static int count_write(void *ctx, const struct qd_journal_entry *e, struct qd_er
 
 /* ---- opening ---- */
 
+int qd_journal_place_of(const struct qd_table_ext *ext, uint64_t container_off,
+			struct qd_journal_place *ret_place, struct qd_err *err)
+{
+	struct qd_journal_place p = {
+		.log_nbytes = ext->log_nbytes, .redo_nbytes = ext->redo_nbytes,
+		.owner = { ext->identity_hi, ext->identity_lo, ext->generation },
+		.closed_generation = ext->log_generation, .closed_clusters = ext->log_clusters,
+	};
+
+	if (!qd_range_within(ext->journal_off, 2 * p.log_nbytes + p.redo_nbytes, ext->container_nbytes) ||
+	    !qd_add_u64(container_off, ext->journal_off, &p.off))
+		return qd_err_set(err, QD_E_CORRUPT, "the journal at 0x%" PRIx64 " does not lie within the "
+				  "container", ext->journal_off);
+	*ret_place = p;
+	return 0;
+}
+
 static int check_place(const struct qd_journal_place *p, struct qd_err *err)
 {
 	uint64_t end;

@@ -45,6 +45,13 @@ struct qd_journal_place {		/* from the extension */
 	uint32_t closed_clusters;
 };
 
+/*
+ * What the extension says of a container's journal (there is one: journal_off is not 0);
+ * the container starts at byte container_off.  QD_E_CORRUPT: it does not lie in there.
+ */
+int qd_journal_place_of(const struct qd_table_ext *ext, uint64_t container_off,
+			struct qd_journal_place *ret_place, struct qd_err *err);
+
 struct qd_journal;
 
 enum qd_journal_health { QD_JOURNAL_SOUND, QD_JOURNAL_PENDING, QD_JOURNAL_DAMAGED };

@@ -20,11 +20,11 @@ stat() {
 
 mkdata base.raw 4M 531 random
 cp base.raw twin.raw
-ok "$QDEDUP" convert -q -o cluster_size=4K base.raw disk.qcow2
+ok "$QDEDUP" convert -q -t unsafe -o cluster_size=4K base.raw disk.qcow2
 
 # The first change gives the index a journal; nothing is compared by hash alone.
 dd if=base.raw of=known bs=4K skip=256 count=16 status=none
-ok "$QDEDUP" io -q -c 'write -s known 2M 64K' disk.qcow2
+ok "$QDEDUP" io -q -t unsafe -c 'write -s known 2M 64K' disk.qcow2
 dd if=known of=twin.raw bs=4K seek=512 conv=notrunc status=none
 indexed disk.qcow2 twin.raw
 is 1008 "$(stat data-clusters)" "data clusters after known content"
@@ -32,21 +32,21 @@ is 16 "$(stat shared-clusters)" "shared clusters"
 
 # The same again, and what reads the same already.
 cp disk.qcow2 before
-ok "$QDEDUP" io -q -c 'write -s known 2M 64K' -c 'write -s base.raw 0 1M' -c 'write -s known 1M 10000' disk.qcow2
+ok "$QDEDUP" io -q -t unsafe -c 'write -s known 2M 64K' -c 'write -s base.raw 0 1M' -c 'write -s known 1M 10000' disk.qcow2
 cmp disk.qcow2 before || die "an identical rewrite changed the image"
 
 # Part of a cluster, such that it becomes one that is known.
 dd if=base.raw of=known bs=4K skip=300 count=1 status=none
-ok "$QDEDUP" io -q -c 'write -s known 3M 1000' disk.qcow2
+ok "$QDEDUP" io -q -t unsafe -c 'write -s known 3M 1000' disk.qcow2
 dd if=known of=rest bs=1 skip=1000 status=none
-ok "$QDEDUP" io -q -c "write -s rest $((3 * 1048576 + 1000)) 3096" disk.qcow2
+ok "$QDEDUP" io -q -t unsafe -c "write -s rest $((3 * 1048576 + 1000)) 3096" disk.qcow2
 dd if=known of=twin.raw bs=4K seek=768 conv=notrunc status=none
 indexed disk.qcow2 twin.raw
 is 17 "$(stat shared-clusters)" "shared clusters"
 
 # Zeros are not stored; a discarded cluster is free and gone from the table.
 n=$(stat data-clusters)
-ok "$QDEDUP" io -q -c 'write -P 0 0 40K' -c 'discard 40K 40K' disk.qcow2
+ok "$QDEDUP" io -q -t unsafe -c 'write -P 0 0 40K' -c 'discard 40K 40K' disk.qcow2
 dd if=/dev/zero of=twin.raw bs=4K count=20 conv=notrunc status=none
 indexed disk.qcow2 twin.raw
 is $((n - 20)) "$(stat data-clusters)" "data clusters"
@@ -54,7 +54,7 @@ ok "$QDEDUP" journal --output=json dump disk.qcow2 >dump.out
 is true "$(json dump.out 'sum(i["type"] == "REVOKE" and i["counts"] for i in d["items"]) >= 20')" "revocations"
 
 # New content, twice: stored once.
-ok "$QDEDUP" io -q -c 'write -P 0x11 100K 4K' -c 'write -P 0x11 1000K 400K' -c 'write -P 0x12 3M 8K' disk.qcow2
+ok "$QDEDUP" io -q -t unsafe -c 'write -P 0x11 100K 4K' -c 'write -P 0x11 1000K 400K' -c 'write -P 0x12 3M 8K' disk.qcow2
 "$_python" -c '
 f = open("twin.raw", "r+b")
 for pos, n, byte in (100 << 10, 4 << 10, 0x11), (1000 << 10, 400 << 10, 0x11), (3 << 20, 8 << 10, 0x12):
@@ -63,7 +63,7 @@ for pos, n, byte in (100 << 10, 4 << 10, 0x11), (1000 << 10, 400 << 10, 0x11), (
 '
 indexed disk.qcow2 twin.raw
 n=$(stat data-clusters)
-ok "$QDEDUP" io -q -c 'write -P 0x12 3080K 4K' disk.qcow2
+ok "$QDEDUP" io -q -t unsafe -c 'write -P 0x12 3080K 4K' disk.qcow2
 "$_python" -c '
 f = open("twin.raw", "r+b")
 f.seek(3080 << 10)
@@ -77,9 +77,9 @@ indexed disk.qcow2 twin.raw
 
 # The share cap: refcounts of 4 bits count to 15.
 rm disk.qcow2
-ok "$QDEDUP" convert -q -o cluster_size=4K,refcount_bits=4 base.raw disk.qcow2
+ok "$QDEDUP" convert -q -t unsafe -o cluster_size=4K,refcount_bits=4 base.raw disk.qcow2
 cp base.raw twin.raw
-ok "$QDEDUP" io -q -c 'write -P 5 0 400K' disk.qcow2
+ok "$QDEDUP" io -q -t unsafe -c 'write -P 5 0 400K' disk.qcow2
 "$_python" -c '
 f = open("twin.raw", "r+b")
 f.write(b"\x05" * (400 << 10))'
@@ -93,7 +93,7 @@ qemu-io -c 'write -P 1 0 4K' disk.qcow2 >/dev/null
 "$_python" -c '
 f = open("twin.raw", "r+b")
 f.write(b"\x01" * 4096)'
-ok "$QDEDUP" io -q -c 'write -P 1 64K 4K' disk.qcow2
+ok "$QDEDUP" io -q -t unsafe -c 'write -P 1 64K 4K' disk.qcow2
 "$_python" -c '
 f = open("twin.raw", "r+b")
 f.seek(65536)

@@ -7,13 +7,13 @@
 . "$(dirname "$0")/io-lib.sh"
 
 crashed() {
-	_run "$QDEDUP" io -q "$@"
+	_run "$QDEDUP" io -q -t unsafe "$@"
 	is 137 "$_status" "exit status of abort"
 }
 
 mkdata base.raw 4M 533 random
-ok "$QDEDUP" convert -q -o cluster_size=4K base.raw disk.qcow2
-ok "$QDEDUP" io -q -c 'write -P 1 3M 4K' disk.qcow2
+ok "$QDEDUP" convert -q -t unsafe -o cluster_size=4K base.raw disk.qcow2
+ok "$QDEDUP" io -q -t unsafe -c 'write -P 1 3M 4K' disk.qcow2
 "$_python" -c '
 f = open("base.raw", "r+b")
 f.seek(3 << 20)
@@ -47,9 +47,9 @@ is "$(json dry.out 'd["writes"]')" "$(json replay.out 'd["writes"]')"
 judge disk.qcow2 twin.raw
 ok "$QDEDUP" verify -q disk.qcow2
 cp disk.qcow2 once.qcow2
-ok "$QDEDUP" journal -q replay disk.qcow2
+ok "$QDEDUP" journal -q -t unsafe replay disk.qcow2
 cmp disk.qcow2 once.qcow2 || die "the second replay changed something"
-ok "$QDEDUP" io -q -c 'write -P 9 0 1M' -c 'write -P 9 1M 1M' disk.qcow2
+ok "$QDEDUP" io -q -t unsafe -c 'write -P 9 0 1M' -c 'write -P 9 1M 1M' disk.qcow2
 check_clean disk.qcow2
 ok "$QDEDUP" verify -q disk.qcow2
 
@@ -58,13 +58,31 @@ for way in "$QDEDUP check -q --repair" "$QIMG check -q -r all"; do
 	cp crashed.qcow2 disk.qcow2
 	$way disk.qcow2 >/dev/null 2>&1 || die "$way exits $?"
 	judge disk.qcow2 base.raw
-	"$QDEDUP" journal -q replay disk.qcow2 2>/dev/null || true
+	"$QDEDUP" journal -q -t unsafe replay disk.qcow2 2>/dev/null || true
 	judge disk.qcow2 base.raw
 done
 cp crashed.qcow2 disk.qcow2
 qemu-io -c 'read 0 512' disk.qcow2 >/dev/null
 judge disk.qcow2 base.raw
-"$QDEDUP" journal -q replay disk.qcow2 2>/dev/null || true
+"$QDEDUP" journal -q -t unsafe replay disk.qcow2 2>/dev/null || true
+judge disk.qcow2 base.raw
+
+# What was overtaken by a repair does not come back with the next crash.
+cp crashed.qcow2 disk.qcow2
+ok "$QDEDUP" check -q --repair disk.qcow2
+ok "$QDEDUP" journal --output=json verify disk.qcow2 >verify.out
+is obsolete "$(json verify.out 'd["state"]')"
+ok "$QDEDUP" journal -q -t unsafe --size=256K create disk.qcow2
+ok "$QDEDUP" rehash -q -t unsafe --hash=sha256 disk.qcow2
+poke disk.qcow2 72 8 1
+ok "$QDEDUP" journal -q -t unsafe replay disk.qcow2
+judge disk.qcow2 base.raw
+ok "$QDEDUP" io -q -t unsafe -c 'write -P 3 0 4K' disk.qcow2
+cp crashed.qcow2 disk.qcow2
+ok "$QDEDUP" check -q --repair disk.qcow2
+ok "$QDEDUP" compact -q disk.qcow2
+poke disk.qcow2 72 8 1
+ok "$QDEDUP" journal -q -t unsafe replay disk.qcow2
 judge disk.qcow2 base.raw
 
 # Without L1 table and refcounts: the journal is read all the same; what was overwritten is seen.

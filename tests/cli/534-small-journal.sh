@@ -7,9 +7,9 @@
 
 truncate -s 8M base.raw
 cp base.raw twin.raw
-ok "$QDEDUP" convert -q -o cluster_size=4K base.raw disk.qcow2
-ok "$QDEDUP" io -q -c 'write -P 1 0 4K' -c 'discard 0 4K' disk.qcow2
-ok "$QDEDUP" journal -q --size=64K create disk.qcow2
+ok "$QDEDUP" convert -q -t unsafe -o cluster_size=4K base.raw disk.qcow2
+ok "$QDEDUP" io -q -t unsafe -c 'write -P 1 0 4K' -c 'discard 0 4K' disk.qcow2
+ok "$QDEDUP" journal -q -t unsafe --size=64K create disk.qcow2
 ok "$QDEDUP" journal --output=json verify disk.qcow2 >start
 for ((round = 0; round < 4; round++)); do
 	"$_python" -c '
@@ -34,7 +34,7 @@ ok "$QDEDUP" journal --output=json pack disk.qcow2 >pack
 [ "$n" -eq 1 ] || is true "$(json pack 'd["changed"] and not d["merged"]')"
 ok "$QDEDUP" journal --output=json pack disk.qcow2 >pack
 is false "$(json pack 'd["changed"]')"
-ok "$QDEDUP" journal -q verify disk.qcow2
+ok "$QDEDUP" journal -q -t unsafe verify disk.qcow2
 
 # 2048 clusters that stay.
 mkdata stay.raw 8M 9 random

@@ -9,7 +9,7 @@
 make() {
 	mkdata $1.raw 1M "$2" random
 	ok "$QDEDUP" convert -q -t unsafe -o cluster_size=4K $1.raw $1.qcow2
-	ok "$QDEDUP" journal -q --size=32K create $1.qcow2
+	ok "$QDEDUP" journal -q -t unsafe --size=32K create $1.qcow2
 	for n in 1 2 3; do
 		ok "$QDEDUP" io -q -t unsafe -c "write -P $n ${n}00K 90K" -c "discard ${n}50K 10K" $1.qcow2
 		[ $n != 2 ] || cp $1.qcow2 older.qcow2
@@ -52,8 +52,8 @@ for ((c = 0; c < clusters; c++)); do
 		! cmp -s good.qcow2 bad.qcow2 || continue
 		exits 2 "$QDEDUP" journal verify bad.qcow2 >verify.out
 		grep -q 'damaged' verify.out || die "cluster $c, $how: not called damaged"
-		exits 2 "$QDEDUP" journal -q replay bad.qcow2
-		ok "$QDEDUP" journal -q dump bad.qcow2
+		exits 2 "$QDEDUP" journal -q -t unsafe replay bad.qcow2
+		ok "$QDEDUP" journal -q -t unsafe dump bad.qcow2
 		same twin.raw bad.qcow2
 		[ $how = noise ] || continue
 		status=0
@@ -61,8 +61,8 @@ for ((c = 0; c < clusters; c++)); do
 		[ $status -le 1 ] || die "verify exits $status: $(cat verify.out)"
 		ok "$QDEDUP" io -q -t unsafe -c 'write -P 7 0 64K' bad.qcow2
 		check_clean bad.qcow2
-		ok "$QDEDUP" rehash -q bad.qcow2
-		ok "$QDEDUP" journal -q verify bad.qcow2
+		ok "$QDEDUP" rehash -q -t unsafe bad.qcow2
+		ok "$QDEDUP" journal -q -t unsafe verify bad.qcow2
 		ok "$QDEDUP" verify -q bad.qcow2
 		check_clean bad.qcow2
 	done
