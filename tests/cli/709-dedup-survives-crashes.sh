@@ -7,7 +7,9 @@
 
 make_images plain
 make_images packed
-crash_all 1500 100 '' ./*.qcow2
+make_images journal
+crash_all 1800 120 '' ./*.qcow2
 crash_all 800 50 lazysmall ./*.qcow2
 crash_all 500 0 noindex ./*.qcow2
 crash_all 300 0 nopinsmall ./*.qcow2
+crash_all 500 30 compact ./*.qcow2

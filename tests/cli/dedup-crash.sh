@@ -3,7 +3,7 @@
 #
 # What 709 and 710 share: images to be deduplicated while every write is recorded.
 #
-#	make_images KIND       plain, packed, snapshots, again: of each geometry one
+#	make_images KIND       plain, packed, snapshots, again, journal: of each geometry one
 #	crash_all STATES QEMU MODE IMG...    at least so many states, of which QEMU judges so many
 . "$(dirname "${BASH_SOURCE[0]}")/dedup-lib.sh"
 
@@ -25,6 +25,11 @@ make_images() {
 			qemu-io -c 'write -P 2 200K 32K' "$name" >/dev/null
 			;;
 		esac
+		if [ "$kind" = journal ]; then
+			# A table of everything, but nothing is shared yet.
+			ok "$QDEDUP" dedup -q -t unsafe --max-share=1 "$name"
+			ok "$QDEDUP" journal create --size=16K "$name" >/dev/null
+		fi
 		[ "$kind" = again ] || continue
 		ok "$QDEDUP" dedup -q -t unsafe "$name"
 		qemu-io -c 'write -P 1 120K 50K' "$name" >/dev/null

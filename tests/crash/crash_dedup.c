@@ -1,25 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Crashes of `qdedup dedup`: no byte of any layer may change; judge.h says the rest.
- * Modes, any of them in one word: lazy (--lazy-refcounts), nopin, noindex, small (batches of a
- * few clusters).
+ * Modes, any of them in one word: lazy (--lazy-refcounts), nopin, noindex, compact,
+ * small (batches of a few clusters).
  */
 #include <string.h>
 
 #include "judge.h"
 #include "ops/dedup.h"
+#include "ops/journal.h"
+#include "ops/repair.h"
+
+#define MEMORY (64u << 20)
 
 static int run(struct judge *j, struct qd_io *io, struct qd_err *err)
 {
 	const char *mode = judge_mode(j);
 	struct qd_dedup_opts opts = {
 		.threads = 1,
-		.memory = 64u << 20,
+		.memory = MEMORY,
 		.batch = strstr(mode, "small") ? 7 : 0,
 		.late_counts = strstr(mode, "lazy") != NULL,
 		.no_pin = strstr(mode, "nopin") != NULL,
 		.no_index = strstr(mode, "noindex") != NULL,
 		.upgrade = true,
+		.compact = strstr(mode, "compact") != NULL,
 	};
 	struct qd_dedup_result result;
 	int rc = qd_dedup_io(io, &opts, NULL, &result, err);
@@ -30,9 +35,28 @@ static int run(struct judge *j, struct qd_io *io, struct qd_err *err)
 	return rc;
 }
 
+/*
+ * What there is no journal for, or what others may have written, is refused: then the way is the one
+ * the message names.  A journal that holds must do.
+ */
+static int replay(struct qd_io *io, struct qd_err *err)
+{
+	struct qd_ops_journal_opts opts = { .threads = 1, .memory = MEMORY };
+	struct qd_repair_opts repair = { .what = QD_REPAIR_ALL, .threads = 1, .memory = MEMORY };
+	struct qd_ops_journal_result result = { .nbytes = 0 };
+	struct qd_repair_result repaired;
+	int rc = qd_ops_journal_replay_io(io, &opts, NULL, &result, err);
+
+	if (rc == 0 || (result.nbytes && !result.others_wrote && !result.obsolete))
+		return rc;
+	qd_err_clear(err);
+	return qd_repair(io, &repair, NULL, &repaired, err);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct judge_task task = { .run = run };
+	static const struct judge_way ways[] = { { "journal replay", replay }, { NULL, NULL } };
+	static const struct judge_task task = { .run = run, .ways = ways };
 
 	return judge_main(argc, argv, &task);
 }
