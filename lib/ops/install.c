@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/io_file.h"
 #include "base/newfile.h"
 #include "format/entry.h"
 #include "format/journal.h"
@@ -237,11 +238,32 @@ static int write_embedded(struct install *x, struct qd_err *err)
 	return rc;
 }
 
+/* A file of that name is replaced only if it is an index, or empty. */
+static int refuse_other_file(const char *path, struct qd_err *err)
+{
+	struct qd_file_opts opts = { .no_lock = true };
+	struct qd_io *io = NULL;
+	uint8_t start[8];
+	size_t nread = 0;
+	int rc;
+
+	if (!qd_path_exists(path))
+		return 0;
+	rc = qd_io_file_open(path, &opts, &io, err);
+	if (rc == 0)
+		rc = qd_io_read_upto(io, start, sizeof(start), 0, &nread, err);
+	qd_io_close(io);
+	if (rc || nread == 0 || (nread == sizeof(start) && !memcmp(start, QD_EXTERNAL_MAGIC, sizeof(start))))
+		return rc;
+	rc = qd_err_set(err, QD_E_INVALID, "the file is there already, and it is no index");
+	return qd_err_file(err, rc, path);
+}
+
 /* What can be known before anything is written. */
 static int refuse(const struct install *x, struct qd_err *err)
 {
 	if (x->in->index_path)
-		return 0;
+		return refuse_other_file(x->in->index_path, err);
 	if (qd_pin_exists(x->pin) && !qd_pin_id(x->pin))
 		return qd_err_set(err, QD_E_UNSUPPORTED, "the ID of snapshot \"%s\" is not a number",
 				  QD_PIN_NAME);

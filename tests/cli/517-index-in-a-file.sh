@@ -50,3 +50,16 @@ if [ "$(id -u)" -ne 0 ]; then
 	cmp base.qcow2 before || die 'the image was changed'
 fi
 fails 1 "$QDEDUP" rehash --index=nowhere/x.idx base.qcow2
+
+# Only an index is replaced, never another file, least of all the image.
+cp base.qcow2 before
+for file in other.raw base.qcow2 other.qcow2; do
+	cp $file kept
+	fails 1 "$QDEDUP" rehash --index=$file base.qcow2
+	says "$file"
+	cmp $file kept || die "$file was replaced"
+	cmp base.qcow2 before || die 'the image was changed'
+done
+: >empty.idx
+ok "$QDEDUP" rehash -q --index=empty.idx base.qcow2
+ok "$QDEDUP" verify -q --index=empty.idx base.qcow2
