@@ -212,12 +212,27 @@ static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
 
 /* ---- the command ---- */
 
+static bool is_target(const char *file, const char *target)
+{
+	return target && file[0] && qd_path_same(file, target);
+}
+
+/*
+ * What records or a page shall replace is locked, so that as an image, perhaps one that another
+ * names, it cannot be read: then nothing is written.
+ */
 static void unreadable(void *ctx, const struct qd_err *err)
 {
 	struct scan_args *args = ctx;
+	struct qd_err refused = *err;
 
 	args->unreadable++;
-	report_error(err);
+	if (is_target(err->file, args->records_file) || is_target(err->file, args->html_file)) {
+		args->keep_nothing = true;
+		qd_err_set(&refused, QD_E_INVALID, "is one of the images, nothing is written over it");
+		qd_err_file(&refused, QD_E_INVALID, err->file);
+	}
+	report_error(&refused);
 	if (args->html)
 		scan_html_left_out(args, err);
 }
@@ -283,7 +298,7 @@ static int scan(const struct options *o, struct scan_args *args, struct qd_scan_
 		scan_html_close(args, NULL, &ignored);
 		return r;
 	}
-	keep = ret_report->nimages > 0;
+	keep = ret_report->nimages > 0 && !args->keep_nothing;
 	r = scan_records_close(args, keep, err);
 	rh = scan_html_close(args, keep && !r ? ret_report : NULL, r ? &ignored : err);
 	r = r ? r : rh;

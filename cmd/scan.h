@@ -24,6 +24,7 @@ struct scan_args {
 	struct scan_html *html;		/* while it is made */
 	const struct options *options;
 	unsigned unreadable;
+	bool keep_nothing;		/* a file to be written is one of the images */
 };
 
 /* scan_json.c, scan_show.c */

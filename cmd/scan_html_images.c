@@ -140,7 +140,7 @@ void html_images(const struct html *h)
 {
 	char *prefix = h->prefix ? strndup(h->r->images[0].name, h->prefix) : NULL;
 
-	fputs("<section><h2>Images</h2>\n<p>", h->out);
+	fputs("<section><h2>Images</h2>\n<p id=\"names\">", h->out);
 	if (prefix) {
 		fputs("Names begin with <code><bdi>", h->out);
 		html_text(h->out, prefix);

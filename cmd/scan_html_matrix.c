@@ -22,9 +22,10 @@ static uint64_t common(const struct html *h, unsigned row, unsigned col)
 	return h->s->matrix[(size_t)row * h->r->nimages + col];
 }
 
+/* What it has in common with itself: of a sample, all that was read. */
 static uint64_t clusters(const struct html *h, unsigned image)
 {
-	return h->r->images[image].count[h->k].clusters;
+	return common(h, image, image);
 }
 
 /* ---- the map ---- */

@@ -68,7 +68,7 @@ const char *const html_style[] = {
 	".list{width:100%}",
 	".list tbody tr+tr>*{border-top:1px solid var(--line)}",
 	".list td.n,.list thead th.n{white-space:nowrap}",
-	"thead th.n{min-width:4.5rem}",
+	"thead th.n+th.n{min-width:4.5rem}",
 	".name{overflow-wrap:anywhere;min-width:10rem;font-weight:400}",
 	".name small,.best small{color:var(--soft);font-weight:400}",
 	"tr.best>*{background:rgb(var(--heat)/.09)}",
