@@ -223,6 +223,47 @@ static void a_cluster_is_free_when_the_last_reference_is(void)
 	tear_down(&s);
 }
 
+struct freed {
+	uint64_t cluster[8];
+	unsigned n;
+};
+
+static int note_freed(void *ctx, uint64_t cluster, struct qd_err *err)
+{
+	struct freed *f = ctx;
+
+	(void)err;
+	f->cluster[f->n++] = cluster;
+	return 0;
+}
+
+/* In ascending order, each once, and only if no reference is left. */
+static void what_settling_frees_is_known_before(void)
+{
+	struct setup s;
+	struct freed f = { .n = 0 };
+	uint64_t one, shared, both;
+
+	set_up(&s, 4);
+	one = claim(&s);
+	shared = claim(&s);
+	both = claim(&s);
+	CU_ASSERT_EQUAL(qd_alloc_share(s.alloc, shared, 1, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_share(s.alloc, both, 1, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_release(s.alloc, both, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_release(s.alloc, shared, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_release(s.alloc, one, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_release(s.alloc, both, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_each_freed(s.alloc, note_freed, &f, NULL), 0);
+	CU_ASSERT_EQUAL(f.n, 2);
+	CU_ASSERT_EQUAL(f.cluster[0], one);
+	CU_ASSERT_EQUAL(f.cluster[1], both);
+	CU_ASSERT_EQUAL(qd_alloc_settle(s.alloc, NULL), 0);
+	CU_ASSERT_EQUAL(count_of(&s, shared), 1);
+	CU_ASSERT_EQUAL(count_of(&s, both), 0);
+	tear_down(&s);
+}
+
 static void what_holds_a_structure_is_never_claimed(void)
 {
 	struct qd_err err = { .code = 0 };
@@ -394,6 +435,7 @@ CU_ErrorCode suite_alloc(void)
 		QD_TEST(counts_are_those_of_a_model_at_every_width),
 		QD_TEST(released_clusters_wait_to_be_settled),
 		QD_TEST(a_cluster_is_free_when_the_last_reference_is),
+		QD_TEST(what_settling_frees_is_known_before),
 		QD_TEST(what_holds_a_structure_is_never_claimed),
 		QD_TEST(tables_that_cannot_be_true_are_refused),
 		QD_TEST(runs_are_free_and_counted_at_every_width),

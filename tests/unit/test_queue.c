@@ -333,6 +333,45 @@ static void q6_an_error_is_not_forgotten(void)
 	}
 }
 
+struct seen {
+	uint64_t off[8];
+	size_t nbytes[8];
+	uint32_t section[8];
+	unsigned n;
+};
+
+static int see(void *ctx, uint32_t section, const uint8_t *data, size_t nbytes, uint64_t off)
+{
+	struct seen *seen = ctx;
+
+	(void)data;
+	seen->off[seen->n] = off;
+	seen->nbytes[seen->n] = nbytes;
+	seen->section[seen->n] = section;
+	return ++seen->n == 3;
+}
+
+static void a_walk_shows_sections_in_order(void)
+{
+	struct setup s;
+	struct seen seen = { .n = 0 };
+
+	set_up(&s, NO_LIMIT);
+	put(&s, 5000, 1, 100);
+	put(&s, 10, 2, 4);
+	CU_ASSERT_EQUAL(qd_queue_barrier(s.q, NULL), 0);
+	put(&s, 5050, 3, 10);
+	put(&s, 9000, 4, 1);
+	CU_ASSERT_EQUAL(qd_queue_walk(s.q, see, &seen, NULL), 1);
+	CU_ASSERT_EQUAL(seen.n, 3);
+	CU_ASSERT_TRUE(seen.off[0] == 10 && seen.nbytes[0] == 4 && seen.section[0] == 0);
+	CU_ASSERT_TRUE(seen.off[1] == 5000 && seen.nbytes[1] == 100 && seen.section[1] == 0);
+	CU_ASSERT_TRUE(seen.off[2] == 5050 && seen.nbytes[2] == 10 && seen.section[2] == 1);
+	CU_ASSERT_EQUAL(qd_queue_flush(s.q, NULL), 0);
+	CU_ASSERT_TRUE(file_is_model(&s));
+	tear_down(&s);
+}
+
 static void what_is_not_submitted_is_dropped(void)
 {
 	struct setup s;
@@ -355,6 +394,7 @@ CU_ErrorCode suite_queue(void)
 		QD_TEST(q4_flushes_are_as_few_as_can_be),
 		QD_TEST(q5_neighbours_leave_in_one_write),
 		QD_TEST(q6_an_error_is_not_forgotten),
+		QD_TEST(a_walk_shows_sections_in_order),
 		QD_TEST(what_is_not_submitted_is_dropped),
 	};
 

@@ -115,6 +115,20 @@ static int compare_records(const void *pa, const void *pb)
 }
 
 /* model: the records that should be in it, in any order; gets sorted. */
+/* Is qd_table_lower right about the record's own host offset and the byte behind it? */
+static bool is_first_at(struct qd_table *table, const struct qd_record *model, uint64_t i, uint64_t n)
+{
+	uint64_t off = qd_record_host_off(geom(), model[i].entry), first = i, behind = i + 1, got = UINT64_MAX;
+
+	while (first > 0 && qd_record_host_off(geom(), model[first - 1].entry) == off)
+		first--;
+	while (behind < n && qd_record_host_off(geom(), model[behind].entry) == off)
+		behind++;
+	if (qd_table_lower(table, off, &got, NULL) || got != first)
+		return false;
+	return qd_table_lower(table, off + 1, &got, NULL) == 0 && got == behind;
+}
+
 static void check_table(const struct made *t, struct qd_record *model, uint64_t n)
 {
 	struct qd_table *table = open_table(t);
@@ -131,6 +145,7 @@ static void check_table(const struct made *t, struct qd_record *model, uint64_t 
 		wrong += qd_table_find(table, model[i].entry, &r, NULL) != 1 || !same_record(&r, &model[i]);
 		wrong += qd_table_get(table, i, &r, NULL) != 0 || !same_record(&r, &model[i]);
 		wrong += qd_table_find(table, model[i].entry + 512, &r, NULL) != 0;
+		wrong += !is_first_at(table, model, i, n);
 	}
 	CU_ASSERT_EQUAL(wrong, 0);
 	CU_ASSERT_EQUAL(qd_table_get(table, n, &r, NULL), QD_E_INVALID);
