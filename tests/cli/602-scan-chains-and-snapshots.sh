@@ -33,6 +33,16 @@ is '["base.qcow2", "base.raw", "longer.qcow2", "top.qcow2"]' \
 	"$(json report.json 'sorted(i["filename"] for i in d["images"] if i.get("backing"))')" "files nobody named"
 counts --cluster-size=$ALL_SIZES base.raw tip.qcow2 shorter.qcow2 packed.qcow2 base.qcow2
 
+# zeros of its own, as large as what is read at a time, and data beside them; the end of the backing file in
+# the middle of a cluster, with and without data after it
+qemu-img create -q -f qcow2 -b base.raw -F raw zeros.qcow2 8M
+qemu-io -c 'write -z 256k 256k' -c 'write -P 9 600k 4k' -c 'write -z 1M 1M' zeros.qcow2 >/dev/null
+qemu-img create -q -f qcow2 -o cluster_size=4K -b base.raw -F raw end.qcow2 4M
+qemu-io -c 'write -P 9 2900k 4k' -c 'write -P 9 3500k 4k' end.qcow2 >/dev/null
+for sizes in 2K,16K 512,128K 4K,64K,2M $ALL_SIZES 16K; do
+	counts --cluster-size=$sizes zeros.qcow2 end.qcow2
+done
+
 # a backing file in another directory, named relative to the image
 mkdir sub
 mv base.raw sub/deep.raw
