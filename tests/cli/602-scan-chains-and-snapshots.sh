@@ -36,7 +36,7 @@ counts --cluster-size=$ALL_SIZES base.raw tip.qcow2 shorter.qcow2 packed.qcow2 b
 # zeros of its own, as large as what is read at a time, and data beside them; the end of the backing file in
 # the middle of a cluster, with and without data after it
 qemu-img create -q -f qcow2 -b base.raw -F raw zeros.qcow2 8M
-qemu-io -c 'write -z 256k 256k' -c 'write -P 9 600k 4k' -c 'write -z 1M 1M' zeros.qcow2 >/dev/null
+qemu-io -c 'write -z 256k 256k' -c 'write -P 9 600k 4k' -c 'write -z 704k 256k' -c 'write -z 1M 1M' zeros.qcow2 >/dev/null
 qemu-img create -q -f qcow2 -o cluster_size=4K -b base.raw -F raw end.qcow2 4M
 qemu-io -c 'write -P 9 2900k 4k' -c 'write -P 9 3500k 4k' end.qcow2 >/dev/null
 for sizes in 2K,16K 512,128K 4K,64K,2M $ALL_SIZES 16K; do
