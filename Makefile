@@ -12,6 +12,7 @@
 #   make check-layers    the include rules of lib/ and cmd/
 #   make check-campaign  random damage and its repair; FIRST=1 SEEDS=2000 say which seeds
 #   make check-kill      dedup and compact killed for real, 200 times
+#   make check-html      pages of scan --html in headless Chromium; screenshots go to build/html
 #   make check-asan      every test on a build with address and undefined-behaviour sanitizers
 #   make check-tsan      every test on a build with the thread sanitizer
 #   make check-valgrind  every test under valgrind (slow)
@@ -221,7 +222,7 @@ libqdedup.so: $B/$(SONAME)
 # ---- tests -----------------------------------------------------------------------------------
 
 .PHONY: demo check check-all check-build check-unit check-cli check-fuzz check-layers check-campaign check-kill \
-	check-asan check-tsan check-valgrind check-suite fuzz fuzz-build coverage lint bench
+	check-html check-asan check-tsan check-valgrind check-suite fuzz fuzz-build coverage lint bench
 again = $(MAKE) --no-print-directory
 # Build on all processors unless the caller gave a -j of his own.
 parallel = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(NPROC))
@@ -275,6 +276,12 @@ check-campaign:
 check-kill:
 	@$(again) $(parallel) $B/qdedup $(TOOLS)
 	@QDEDUP=$(CURDIR)/$B/qdedup tests/crash/kill.sh $(or $(KILLS),200)
+
+# A browser is 300 MB: too much for what every test run installs.
+check-html:
+	@tests/setup.sh html
+	@$(again) $(parallel) $B/qdedup
+	@QDEDUP=$(CURDIR)/$(QDEDUP_UNDER_TEST) tests/html.sh build/html
 
 check-asan check-tsan: check-%:
 	@tests/setup.sh check

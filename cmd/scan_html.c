@@ -141,7 +141,7 @@ static void put_verdict(const struct html *h)
 		fputs("No two clusters are equal: deduplication would save nothing.</p>\n", h->out);
 		return;
 	}
-	fputs("Deduplication would save ", h->out);
+	fprintf(h->out, "Deduplication would save %s", h->r->sample_n > 1 ? "about " : "");
 	html_bytes(h->out, h->s->saved_nbytes);
 	fputs(" of ", h->out);
 	html_bytes(h->out, h->s->clusters * h->s->cluster_size);

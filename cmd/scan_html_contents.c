@@ -95,7 +95,7 @@ void html_top(const struct html *h)
 {
 	if (!h->s->ntop)
 		return;
-	fputs("<section><h2>Contents that occur most often</h2>\n<div class=\"scroll\"><table class=\"list\" id=\"top\">"
+	fputs("<section><h2>Contents that occur most often</h2>\n<div class=\"scroll\" tabindex=\"0\"><table class=\"list\" id=\"top\">"
 	      "<thead><tr><th scope=\"col\" class=\"n\">Clusters</th><th scope=\"col\" class=\"n\">Saves</th>"
 	      "<th scope=\"col\">Hash (",
 	      h->out);

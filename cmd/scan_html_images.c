@@ -148,7 +148,7 @@ void html_images(const struct html *h)
 	}
 	free(prefix);
 	fputs("An image's own duplicates can be saved even if it is alone; what is in others too needs them in the"
-	      " same store.</p>\n<div class=\"scroll\"><table class=\"list\" id=\"images\"><thead><tr>"
+	      " same store.</p>\n<div class=\"scroll\" tabindex=\"0\"><table class=\"list\" id=\"images\"><thead><tr>"
 	      "<th scope=\"col\" class=\"n\"></th><th scope=\"col\">Image</th>"
 	      "<th scope=\"col\" class=\"n\">Disk</th><th scope=\"col\" class=\"n\">Data</th>"
 	      "<th scope=\"col\" class=\"n\">Duplicate within</th><th scope=\"col\" class=\"n\">Also in others</th>"

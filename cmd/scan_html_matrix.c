@@ -67,7 +67,7 @@ static void put_map(const struct html *h)
 {
 	const char *class = h->ndrawn <= NUMBERS ? "" : h->ndrawn <= MIDDLE ? " middle" : " dense";
 
-	fprintf(h->out, "<div class=\"scroll\"><table class=\"heat%s\" id=\"matrix\"><thead><tr><td></td>", class);
+	fprintf(h->out, "<div class=\"scroll\" tabindex=\"0\"><table class=\"heat%s\" id=\"matrix\"><thead><tr><td></td>", class);
 	for (unsigned i = 0; i < h->ndrawn; i++)
 		fprintf(h->out, "<th scope=\"col\">%u</th>", h->drawn[i] + 1);
 	fputs("</tr></thead><tbody>\n", h->out);
@@ -123,7 +123,7 @@ static void put_pairs(const struct html *h)
 		fputs("<p>No two images have anything in common.</p>\n", h->out);
 		return;
 	}
-	fputs("<div class=\"scroll\"><table class=\"list\" id=\"pairs\"><caption>Pairs with most in common</caption><thead>"
+	fputs("<div class=\"scroll\" tabindex=\"0\"><table class=\"list\" id=\"pairs\"><caption>Pairs with most in common</caption><thead>"
 	      "<tr><th scope=\"col\">First image</th><th scope=\"col\">Second image</th>"
 	      "<th scope=\"col\" class=\"n\">First in second</th><th scope=\"col\" class=\"n\">Second in first</th>"
 	      "</tr></thead><tbody>\n",

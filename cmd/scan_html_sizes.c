@@ -119,7 +119,7 @@ static void put_row(const struct html *h, unsigned k)
 
 static void put_table(const struct html *h)
 {
-	fputs("<div class=\"scroll\"><table class=\"list\" id=\"sizes\"><thead><tr>"
+	fputs("<div class=\"scroll\" tabindex=\"0\"><table class=\"list\" id=\"sizes\"><thead><tr>"
 	      "<th scope=\"col\">Cluster size</th><th scope=\"col\" class=\"n\">Clusters with data</th>"
 	      "<th scope=\"col\" class=\"n\">Different contents</th><th scope=\"col\" class=\"n\">Duplicate</th>"
 	      "<th scope=\"col\" class=\"n\">Saved</th>",
@@ -137,7 +137,7 @@ static void put_table(const struct html *h)
 static void put_compression(const struct html *h)
 {
 	fprintf(h->out,
-		"<div class=\"scroll\"><table class=\"list\" id=\"compression\"><caption>Compression with %s of"
+		"<div class=\"scroll\" tabindex=\"0\"><table class=\"list\" id=\"compression\"><caption>Compression with %s of"
 		" the different contents, estimated from a sample</caption><thead><tr>"
 		"<th scope=\"col\">Cluster size</th><th scope=\"col\" class=\"n\">Different contents</th>"
 		"<th scope=\"col\" class=\"n\">Compressed</th><th scope=\"col\" class=\"n\">at least</th>"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# setup.sh [--print] [build|check|demo|bench|lint|fuzz|coverage|valgrind]
+# setup.sh [--print] [build|check|demo|bench|html|lint|fuzz|coverage|valgrind]
 #
 # Installs what the given purpose needs and the machine lacks, and nothing when it
 # lacks nothing: then no network is used.  Where it cannot install (not root, no
@@ -94,6 +94,12 @@ check) need_check ;;
 demo | bench) need_build; need_judges ;;
 valgrind) need_check; program valgrind valgrind ;;
 coverage) need_check; program gcovr gcovr ;;
+html)
+	need_build
+	program python3 python3
+	command -v chromium >/dev/null 2>&1 || program chromium-headless-shell chromium-headless-shell
+	[ -d /usr/share/fonts ] || lacks fonts-dejavu-core
+	;;
 fuzz) need_check; program clang clang; need_clang_runtime ;;
 lint)
 	need_check

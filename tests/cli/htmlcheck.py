@@ -18,7 +18,7 @@ VOID = {"meta", "br", "hr", "img", "input", "link"}
 SELF_CLOSED = {"rect", "path"}
 ALLOWED = set("""html head meta title style body header main footer section div p h1 h2 ul li i b dl dt dd small
     span data bdi code table caption thead tbody tr th td svg""".split()) | SELF_CLOSED
-ATTRIBUTES = set("""lang charset name content http-equiv class id value scope title role viewbox
+ATTRIBUTES = set("""lang charset name content http-equiv class id value scope title role viewbox tabindex
     preserveaspectratio aria-hidden x y width height d style""".split())
 
 
