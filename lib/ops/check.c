@@ -86,6 +86,14 @@ void qd_chk_found(struct chk *c, enum qd_finding_type type, enum qd_place_kind a
 	qd_chk_emit(c, &f);
 }
 
+void qd_chk_list_init(struct qd_chk_list *list, const struct chk *c, unsigned njobs)
+{
+	*list = (struct qd_chk_list){
+		.cluster_size = c->geom.cluster_size,
+		.most = (size_t)qd_max_u64(64, c->memory / 16 / njobs / sizeof(*list->v)),
+	};
+}
+
 void qd_chk_list_add(struct qd_chk_list *list, const struct qd_finding *f)
 {
 	struct qd_finding *v;
@@ -229,7 +237,7 @@ static int check_window(struct chk *c, uint64_t first, uint64_t end, struct qd_e
 static uint64_t counts_limit(const struct chk *c)
 {
 	uint64_t used = c->l2.capacity * sizeof(*c->l2.v) + c->extents.capacity * sizeof(*c->extents.v) +
-			c->memory / 8;
+			c->memory / 16 * 3;
 
 	return used < c->memory - c->memory / 4 ? c->memory - used : c->memory / 4;
 }

@@ -66,17 +66,30 @@ struct chk {
 size_t qd_chk_buffer_size(const struct chk *c, uint64_t least);
 unsigned qd_chk_njobs(const struct chk *c, size_t buffer_size);
 
-/* A list of findings, filled by one thread. */
+/*
+ * A list of findings, filled by one thread.  One that is full still takes what it is given:
+ * who fills it in a pipeline stops there, and goes on in the commit stage, where the list
+ * has been told and is empty again.
+ */
 struct qd_chk_list {
 	struct qd_finding *v;
 	size_t n;
 	size_t capacity;
 	size_t floor;		/* findings before this one are not extended any more */
+	size_t most;		/* findings: full */
 	bool failed;		/* out of memory */
 	uint64_t cluster_size;
 };
 
+/* All njobs lists together take a sixteenth of the memory. */
+void qd_chk_list_init(struct qd_chk_list *list, const struct chk *c, unsigned njobs);
+
 void qd_chk_list_add(struct qd_chk_list *list, const struct qd_finding *f);
+
+static inline bool qd_chk_list_is_full(const struct qd_chk_list *list)
+{
+	return list->n >= list->most;
+}
 
 /* Tells what is in the list and empties it. */
 int qd_chk_list_emit(struct chk *c, struct qd_chk_list *list, struct qd_err *err);
@@ -146,7 +159,9 @@ struct qd_chk_table {
 };
 
 void qd_chk_count_table(struct qd_chk_table *t);
-void qd_chk_report_table(const struct qd_chk_table *t);
+
+/* Reports on entries from number `first` on, until the list is full; the number of the next entry. */
+uint64_t qd_chk_report_table(const struct qd_chk_table *t, uint64_t first);
 
 enum qd_chk_walk { CHK_WALK_COUNT, CHK_WALK_REPORT };
 int qd_chk_walk_l2(struct chk *c, enum qd_chk_walk mode, struct qd_err *err);

@@ -3,8 +3,9 @@
  * Walking the L2 tables: in host order, in large reads, on all threads.
  *
  *	next      takes tables from the set until a job's buffer is full
- *	prepare   reads them (neighbours in one read) and looks at every entry
- *	commit    tells the findings, in order, and adds up
+ *	prepare   reads them (neighbours in one read) and looks at every entry, until the
+ *	          list of findings is full
+ *	commit    tells the findings, in order, looks at what is left, and adds up
  *
  * Mode COUNT adds every reference to the counts and, the first time, reports what an
  * entry says by itself (reserved bits, alignment, past the end).  Mode REPORT runs only
@@ -23,6 +24,9 @@ struct job {
 	uint8_t *buf;
 	size_t first;		/* records of the set: [first, end) */
 	size_t end;
+	size_t at;		/* next record to look at, */
+	uint64_t at_entry;	/* from this entry on, */
+	const uint8_t *at_bytes;	/* in a table that is here */
 	uint64_t ntables;
 	uint64_t allocated;
 	uint64_t fragmented;
@@ -65,17 +69,18 @@ static void call_it_garbage(struct job *j, size_t first, size_t end, size_t nfou
 		c->l2.v[i].bad = true;
 }
 
-static void look_at(struct job *j, size_t first, size_t end, const uint8_t *bytes)
+/* Looks at the table at j->at, or reports on the entries that are left of it. */
+static void look_at(struct job *j, size_t end)
 {
 	struct chk *c = j->walk->c;
 	struct qd_chk_table t = {
 		.c = c, .found = &j->found, .local = j->walk->local, .plain_mask = j->walk->plain_mask,
-		.bytes = bytes, .ref = &c->l2.v[first],
+		.bytes = j->at_bytes, .ref = &c->l2.v[j->at],
 	};
 	size_t nfound = j->found.n;
 
 	j->found.floor = nfound;
-	for (size_t i = first; i < end; i++) {
+	for (size_t i = j->at; i < end; i++) {
 		const struct qd_l2ref *r = &c->l2.v[i];
 
 		t.nrefs += r->nrefs;
@@ -87,15 +92,15 @@ static void look_at(struct job *j, size_t first, size_t end, const uint8_t *byte
 	if (t.nactive > 1)
 		t.flags |= QD_COUNT_TWICE;
 	if (j->walk->mode == CHK_WALK_REPORT) {
-		qd_chk_report_table(&t);
+		j->at_entry = qd_chk_report_table(&t, j->at_entry);
 		return;
 	}
 	qd_chk_count_table(&t);
 	if (t.impossible && j->walk->local) {
-		struct qd_chk_l2_look l = qd_chk_look_at_l2(c, bytes);
+		struct qd_chk_l2_look l = qd_chk_look_at_l2(c, t.bytes);
 
 		if (qd_chk_is_garbage(&l)) {
-			call_it_garbage(j, first, end, nfound, &l);
+			call_it_garbage(j, j->at, end, nfound, &l);
 			return;
 		}
 	}
@@ -158,23 +163,38 @@ static int read_one_by_one(struct job *j, struct qd_err *err)
 	return 0;
 }
 
+/* All that are left, or until the list is full. */
+static void look_at_tables(struct job *j)
+{
+	const struct chk *c = j->walk->c;
+
+	while (j->at < j->end && !qd_chk_list_is_full(&j->found)) {
+		size_t end = qd_l2set_group(&c->l2, j->at);
+
+		look_at(j, end);
+		if (j->walk->mode == CHK_WALK_REPORT && j->at_entry < c->geom.l2_entries)
+			return;
+		j->at = end;
+		j->at_entry = 0;
+		j->at_bytes += c->geom.cluster_size;
+	}
+}
+
 static int prepare(void *ctx, void *job, struct qd_err *err)
 {
-	struct walk *w = ctx;
-	struct chk *c = w->c;
 	struct job *j = job;
-	const uint8_t *p = j->buf;
 	int rc;
 
+	(void)ctx;
 	rc = read_tables(j, err);
 	if (rc > 0)
 		rc = read_one_by_one(j, err);
 	if (rc)
 		return rc;
-	for (size_t i = j->first, end; i < j->end; i = end, p += c->geom.cluster_size) {
-		end = qd_l2set_group(&c->l2, i);
-		look_at(j, i, end, p);
-	}
+	j->at = j->first;
+	j->at_entry = 0;
+	j->at_bytes = j->buf;
+	look_at_tables(j);
 	return 0;
 }
 
@@ -206,15 +226,18 @@ static int commit(void *ctx, void *job, struct qd_err *err)
 	struct walk *w = ctx;
 	struct chk *c = w->c;
 	struct job *j = job;
-	int rc;
+	int rc = qd_chk_list_emit(c, &j->found, err);
 
+	while (rc == 0 && j->at < j->end) {
+		look_at_tables(j);
+		rc = qd_chk_list_emit(c, &j->found, err);
+	}
 	if (w->mode == CHK_WALK_COUNT && w->local) {
 		c->result->allocated_clusters += j->allocated;
 		c->result->fragmented_clusters += j->fragmented;
 		c->result->compressed_clusters += j->compressed;
 	}
 	c->found_garbage = c->found_garbage || j->found_garbage;
-	rc = qd_chk_list_emit(c, &j->found, err);
 	return rc ? rc : qd_progress_add(c->progress, j->ntables << c->geom.cluster_bits, err);
 }
 
@@ -234,7 +257,7 @@ int qd_chk_walk_l2(struct chk *c, enum qd_chk_walk mode, struct qd_err *err)
 
 	for (unsigned i = 0; rc == 0 && i < njobs; i++) {
 		jobs[i] = (struct job){ .buf = bufs + i * size, .walk = &w };
-		jobs[i].found.cluster_size = c->geom.cluster_size;
+		qd_chk_list_init(&jobs[i].found, c, njobs);
 	}
 	if (rc == 0)
 		rc = qd_pipeline_run(&ops, &w, jobs, sizeof(*jobs), njobs, c->threads, err);

@@ -8,7 +8,8 @@
  *	job buffer |  stored   |  stored   |   zeros   |  stored   |
  *
  * A job is one or more whole chunks, so that stored counts of every width begin at a
- * byte.  Where nothing was counted and no block is, nothing is done.
+ * byte.  Where nothing was counted and no block is, nothing is done.  A job is looked at
+ * until its list of findings is full; the rest is done in the commit stage.
  *
  * COPIED flags of L1 entries are judged here; for those of L2 entries it is only noted
  * that some are wrong (counts.h says how one knows), because saying which ones takes
@@ -25,6 +26,8 @@ struct job {
 	uint8_t *stored;	/* of clusters [first, end) */
 	uint64_t first;
 	uint64_t end;
+	uint64_t at;		/* next cluster to look at */
+	size_t l2_at;		/* next L2 table to judge the flags of */
 	uint64_t last_used;	/* last cluster in use + 1, 0: none */
 	bool need_report;
 	bool unreadable;	/* some of it: nothing is judged */
@@ -121,14 +124,16 @@ static inline bool eight_are_plain(const struct piece *p, uint64_t i)
 	       qd_get_be64(p->stored + i * 2) == 0x0001000100010001ull;
 }
 
+/* From j->at to the end, or to where the list is full: j->at says. */
 static void compare_piece(const struct chk *c, struct job *j, const struct piece *p)
 {
 	const uint32_t order = c->geom.refcount_order;
-	uint64_t n = p->end - p->first;
+	uint64_t n = p->end - p->first, i = qd_max_u64(j->at, p->first) - p->first;
 
+	j->at = p->end;
 	if (!p->bytes && qd_is_zero(p->stored, (size_t)stored_bytes(c, n)))
 		return;
-	for (uint64_t i = 0; i < n; i++) {
+	for (; i < n; i++) {
 		uint64_t stored, counted;
 		uint8_t byte;
 
@@ -143,11 +148,16 @@ static void compare_piece(const struct chk *c, struct job *j, const struct piece
 		stored = order == 4 ? qd_get_be16(p->stored + i * 2) : qd_refcount_get(p->stored, order, i);
 		if (__builtin_expect(p->carries, 0))
 			counted = qd_counts_get(c->counts, p->first + i);
-		if (stored | counted) {
-			if (stored != counted || !flags_fit(stored, byte) || (byte & QD_COUNT_TWICE))
-				judge(c, j, p->first + i, stored, counted, byte);
-			if (counted || p->first + i < c->nclusters)
-				j->last_used = p->first + i + 1;
+		if (!(stored | counted))
+			continue;
+		if (counted || p->first + i < c->nclusters)
+			j->last_used = p->first + i + 1;
+		if (stored == counted && flags_fit(stored, byte) && !(byte & QD_COUNT_TWICE))
+			continue;
+		judge(c, j, p->first + i, stored, counted, byte);
+		if (qd_chk_list_is_full(&j->found)) {
+			j->at = p->first + i + 1;
+			return;
 		}
 	}
 }
@@ -187,7 +197,7 @@ static bool has_carries(const struct qd_counts_chunk *chunk)
 	return false;
 }
 
-/* Cuts a chunk where blocks end, for either may be the smaller one. */
+/* What is left of a chunk, cut where blocks end, for either may be the smaller one. */
 static void look_at_chunk(const struct pass *s, struct job *j, uint64_t chunk_no)
 {
 	struct chk *c = s->c;
@@ -201,6 +211,8 @@ static void look_at_chunk(const struct pass *s, struct job *j, uint64_t chunk_no
 		bool unknown = j->unreadable || is_unknown(c, p.first);
 
 		p.end = qd_min_u64(end, (p.first / c->geom.block_entries + 1) * c->geom.block_entries);
+		if (p.end <= j->at)
+			continue;
 		p.stored = j->stored + stored_bytes(c, p.first - j->first);
 		p.bytes = chunk ? &chunk->byte[p.first - begin] : NULL;
 		if (s->kind == CHK_PASS_VERDICT)
@@ -209,16 +221,25 @@ static void look_at_chunk(const struct pass *s, struct job *j, uint64_t chunk_no
 			skip_piece(c, j, &p);
 		else
 			compare_piece(c, j, &p);
+		if (qd_chk_list_is_full(&j->found))
+			return;
 	}
+	j->at = begin + QD_COUNTS_CHUNK;
 }
 
+/* Is there a table left whose flags are to be judged? */
+static bool has_l2(const struct chk *c, const struct job *j)
+{
+	return j->l2_at < c->l2.n && c->l2.v[j->l2_at].cluster < j->end;
+}
+
+/* From j->l2_at to the end, or until the list is full. */
 static void judge_l1_flags(const struct chk *c, struct job *j)
 {
 	const struct qd_geom *g = &c->geom;
 
-	for (size_t i = qd_l2set_lower_bound(&c->l2, j->first); i < c->l2.n && c->l2.v[i].cluster < j->end;
-	     i++) {
-		const struct qd_l2ref *r = &c->l2.v[i];
+	for (; !qd_chk_list_is_full(&j->found) && has_l2(c, j); j->l2_at++) {
+		const struct qd_l2ref *r = &c->l2.v[j->l2_at];
 		struct qd_finding f = {
 			.nitems = 1, .place = { QD_AT_L1_ENTRY, 0, r->l1_index,
 						(uint64_t)r->l1_index << (g->l2_bits + g->cluster_bits),
@@ -233,6 +254,22 @@ static void judge_l1_flags(const struct chk *c, struct job *j)
 		if (r->copied != (f.value[1] == 1))
 			qd_chk_list_add(&j->found, &f);
 	}
+}
+
+/* All that is left of the job, or until the list is full. */
+static void look_at_job(const struct pass *s, struct job *j)
+{
+	while (j->at < j->end && !qd_chk_list_is_full(&j->found))
+		look_at_chunk(s, j, j->at >> QD_COUNTS_CHUNK_BITS);
+	if (s->kind == CHK_PASS_COMPARE && !j->unreadable && j->at >= j->end)
+		judge_l1_flags(s->c, j);
+}
+
+static bool is_done(const struct pass *s, const struct job *j)
+{
+	bool flags = s->kind == CHK_PASS_COMPARE && !j->unreadable;
+
+	return j->at >= j->end && !(flags && has_l2(s->c, j));
 }
 
 /* Reads the blocks' parts of a job, neighbours at once. */
@@ -279,10 +316,9 @@ static int prepare(void *ctx, void *job, struct qd_err *err)
 	rc = read_stored(s, j, err);
 	if (rc)
 		return rc;
-	for (uint64_t k = j->first >> QD_COUNTS_CHUNK_BITS; k << QD_COUNTS_CHUNK_BITS < j->end; k++)
-		look_at_chunk(s, j, k);
-	if (s->kind == CHK_PASS_COMPARE && !j->unreadable)
-		judge_l1_flags(s->c, j);
+	j->at = j->first;
+	j->l2_at = qd_l2set_lower_bound(&s->c->l2, j->first);
+	look_at_job(s, j);
 	return 0;
 }
 
@@ -335,11 +371,14 @@ static int commit(void *ctx, void *job, struct qd_err *err)
 	struct pass *s = ctx;
 	struct chk *c = s->c;
 	struct job *j = job;
-	int rc;
+	int rc = qd_chk_list_emit(c, &j->found, err);
 
+	while (rc == 0 && !is_done(s, j)) {
+		look_at_job(s, j);
+		rc = qd_chk_list_emit(c, &j->found, err);
+	}
 	c->past_last = qd_max_u64(c->past_last, j->last_used);
 	c->need_report = c->need_report || j->need_report;
-	rc = qd_chk_list_emit(c, &j->found, err);
 	return rc ? rc : qd_progress_add(c->progress, stored_bytes(c, j->end - j->first), err);
 }
 
@@ -369,7 +408,7 @@ int qd_chk_refcounts(struct chk *c, enum qd_chk_pass kind, uint64_t first, uint6
 	s.per_job = size / stored_bytes(c, QD_COUNTS_CHUNK);
 	for (unsigned i = 0; rc == 0 && i < njobs; i++) {
 		jobs[i].stored = bufs + i * size;
-		jobs[i].found.cluster_size = c->geom.cluster_size;
+		qd_chk_list_init(&jobs[i].found, c, njobs);
 	}
 	if (rc == 0)
 		rc = qd_pipeline_run(&ops, &s, jobs, sizeof(*jobs), njobs, c->threads, err);

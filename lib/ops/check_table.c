@@ -281,11 +281,12 @@ static void report_standard(const struct qd_chk_table *t, uint64_t i, uint64_t e
 		found(t, copied ? QD_F_COPIED_SET : QD_F_COPIED_CLEAR, i, entry, 0, 0);
 }
 
-void qd_chk_report_table(const struct qd_chk_table *t)
+uint64_t qd_chk_report_table(const struct qd_chk_table *t, uint64_t first)
 {
 	const size_t step = t->c->geom.l2_entry_size;
+	uint64_t i;
 
-	for (uint64_t i = 0; i < t->c->geom.l2_entries; i++) {
+	for (i = first; i < t->c->geom.l2_entries && !qd_chk_list_is_full(t->found); i++) {
 		uint64_t entry = qd_get_be64(t->bytes + i * step);
 
 		if (entry == 0)
@@ -295,4 +296,5 @@ void qd_chk_report_table(const struct qd_chk_table *t)
 		else
 			report_standard(t, i, entry);
 	}
+	return i;
 }

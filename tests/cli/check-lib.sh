@@ -59,3 +59,34 @@ finds() {
 	sys.exit(not good)
 	END
 }
+
+# break_half IMAGE WHAT: every second refcount 0 (counts), or every second L2 entry without COPIED (flags)
+break_half() {
+	"$_python" - "$1" "$2" <<-'END'
+	import struct, sys
+	f = open(sys.argv[1], "r+b")
+	h = f.read(104)
+	bits, = struct.unpack(">I", h[20:24])
+	n_l1, l1, table, n = struct.unpack(">IQQI", h[36:60])
+	size = 1 << bits
+
+	def words(off, nbytes):
+	    f.seek(off)
+	    return [w & 0x00fffffffffffe00 for w, in struct.iter_unpack(">Q", f.read(nbytes))]
+
+	if sys.argv[2] == "counts":
+	    for block in filter(None, words(table, n * size)):
+	        f.seek(block)
+	        f.write(bytes([0, 1, 0, 0]) * (size // 4))
+	    f.seek(72)
+	    f.write(struct.pack(">Q", 1))
+	else:
+	    for table in filter(None, words(l1, n_l1 * 8)):
+	        f.seek(table)
+	        entries = bytearray(f.read(size))
+	        for i in range(0, size, 16):
+	            entries[i] &= 0x7f
+	        f.seek(table)
+	        f.write(entries)
+	END
+}
