@@ -220,7 +220,8 @@ static int find(void *ctx, const uint8_t *content, struct qd_write_candidate *re
 	struct qd_live *l = ctx;
 	uint64_t values[QD_INDEX_CANDIDATES];
 	unsigned n = 0;
-	int rc = qd_digester_compute(l->digester, content, (size_t)l->o.img->geom.cluster_size, l->last_hash, err);
+	int rc = qd_digester_compute(l->digester, content, (size_t)l->o.img->geom.cluster_size,
+				     l->last_hash, err);
 
 	l->nfound = 0;
 	l->reuse = NONE;

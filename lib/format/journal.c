@@ -44,7 +44,8 @@ static const struct shape {
 	[QD_JOURNAL_HASH] = { "HASH", QD_TABLE_RECORD_HEAD + 1, QD_TABLE_RECORD_HEAD + 32 },
 	[QD_JOURNAL_REVOKE] = { "REVOKE", 8, 8 },
 	[QD_JOURNAL_COMMIT] = { "COMMIT", 8, 8 },
-	[QD_JOURNAL_WRITE] = { "WRITE", QD_JOURNAL_WRITE_HEAD + 1, QD_JOURNAL_WRITE_HEAD + QD_JOURNAL_MAX_WRITE },
+	[QD_JOURNAL_WRITE] = { "WRITE", QD_JOURNAL_WRITE_HEAD + 1,
+			      QD_JOURNAL_WRITE_HEAD + QD_JOURNAL_MAX_WRITE },
 	[QD_JOURNAL_BARRIER] = { "BARRIER", 0, 0 },
 	[QD_JOURNAL_APPLIED] = { "APPLIED", 8, 8 },
 	[QD_JOURNAL_COMPLETE] = { "COMPLETE", 0, 0 },
@@ -87,8 +88,9 @@ bool qd_journal_cluster_is_valid(const uint8_t *cluster, const struct qd_journal
 
 	qd_journal_header_decode(cluster, &h);
 	return h.magic == QD_JOURNAL_MAGIC && h.kind == kind && h.identity_hi == owner->identity_hi &&
-	       h.identity_lo == owner->identity_lo && h.container == owner->container && h.sequence == sequence &&
-	       h.generation > 0 && h.batch > 0 && h.reserved == 0 && h.used >= QD_JOURNAL_HEADER && h.used <= QD_JOURNAL_CLUSTER &&
+	       h.identity_lo == owner->identity_lo && h.container == owner->container &&
+	       h.sequence == sequence && h.generation > 0 && h.batch > 0 && h.reserved == 0 &&
+	       h.used >= QD_JOURNAL_HEADER && h.used <= QD_JOURNAL_CLUSTER &&
 	       h.crc == checksum(cluster);
 }
 
@@ -99,13 +101,16 @@ static int check_shape(const struct qd_journal_entry *e, size_t used, struct qd_
 	const char *name = qd_journal_type_name(e->type);
 
 	if (!name)
-		return qd_err_set(err, QD_E_UNSUPPORTED, "journal entry at byte %u: type %u is not known", e->off,
+		return qd_err_set(err, QD_E_UNSUPPORTED, "journal entry at byte %u: type %u is not known",
+				  e->off,
 				  e->type);
 	if (e->nbytes < shapes[e->type].least || e->nbytes > shapes[e->type].most)
-		return qd_err_set(err, QD_E_CORRUPT, "journal entry at byte %u: %s of %u bytes, expected %u..%u",
+		return qd_err_set(err, QD_E_CORRUPT,
+				  "journal entry at byte %u: %s of %u bytes, expected %u..%u",
 				  e->off, name, e->nbytes, shapes[e->type].least, shapes[e->type].most);
 	if (e->off + 2u + e->nbytes > used)
-		return qd_err_set(err, QD_E_CORRUPT, "journal entry at byte %u: %u bytes run past the end at %zu",
+		return qd_err_set(err, QD_E_CORRUPT,
+				  "journal entry at byte %u: %u bytes run past the end at %zu",
 				  e->off, e->nbytes, used);
 	return 0;
 }
@@ -120,7 +125,8 @@ int qd_journal_entry_next(const uint8_t *cluster, size_t *pos, struct qd_journal
 	if (*pos >= used || cluster[*pos] == QD_JOURNAL_UNUSED)
 		return 0;
 	if (*pos + 2 > used)
-		return qd_err_set(err, QD_E_CORRUPT, "journal entry at byte %zu: runs past the end at %zu", *pos,
+		return qd_err_set(err, QD_E_CORRUPT, "journal entry at byte %zu: runs past the end at %zu",
+				  *pos,
 				  used);
 	e.nbytes = cluster[*pos];
 	e.type = cluster[*pos + 1];

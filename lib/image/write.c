@@ -196,7 +196,8 @@ int qd_writer_set_hook(struct qd_writer *w, const struct qd_write_hook *hook, st
 	int rc;
 
 	if (w->img->header.version < 3 || w->geom->extended_l2)
-		return qd_err_set(err, QD_E_UNSUPPORTED, "writing with deduplication: not for images of version 2 or "
+		return qd_err_set(err, QD_E_UNSUPPORTED,
+				  "writing with deduplication: not for images of version 2 or "
 				  "with extended L2 entries");
 	w->zeros = calloc(1, (size_t)w->geom->cluster_size);
 	if (!w->zeros)

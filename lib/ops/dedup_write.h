@@ -29,7 +29,8 @@ bool qd_dedup_write_is_live(const struct qd_dedup_write *dw);
 
 /* As in image/write.h. */
 uint64_t qd_dedup_write_size(const struct qd_dedup_write *dw);
-int qd_dedup_write_read(struct qd_dedup_write *dw, uint64_t off, size_t nbytes, void *buf, struct qd_err *err);
+int qd_dedup_write_read(struct qd_dedup_write *dw, uint64_t off, size_t nbytes, void *buf,
+			struct qd_err *err);
 int qd_dedup_write_write(struct qd_dedup_write *dw, uint64_t off, size_t nbytes, const void *buf,
 			 struct qd_err *err);
 int qd_dedup_write_zero(struct qd_dedup_write *dw, uint64_t off, uint64_t nbytes, struct qd_err *err);

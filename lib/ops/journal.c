@@ -41,7 +41,8 @@ static int find_extension(struct bare *b, const uint8_t *buf, size_t nbytes, str
 		while ((rc = qd_header_ext_next(buf, end, &pos, ret_ext, err)) == 1)
 			if (ret_ext->type == QD_EXT_QDEDUP)
 				return 0;
-	return qd_err_set(err, QD_E_INVALID, "the image has no index, and so no journal: qdedup rehash makes one, "
+	return qd_err_set(err, QD_E_INVALID,
+			  "the image has no index, and so no journal: qdedup rehash makes one, "
 			  "then qdedup journal create");
 }
 
@@ -84,14 +85,16 @@ static int open_index_file(struct bare *b, const struct qd_ops_journal_opts *opt
 	int rc;
 
 	if (!opts->index_path)
-		return qd_err_set(err, QD_E_INVALID, "the index lies in a file of its own: name it with --index=FILE");
+		return qd_err_set(err, QD_E_INVALID,
+				  "the index lies in a file of its own: name it with --index=FILE");
 	rc = qd_io_file_open(opts->index_path, &file, &b->index_io, err);
 	if (rc == 0)
 		rc = qd_io_read_padded(b->index_io, head, sizeof(head), 0, err);
 	if (rc)
 		return rc;
 	if (memcmp(head, QD_EXTERNAL_MAGIC, 8) || memcmp(head + 8, ext_data, QD_TABLE_EXT_SIZE))
-		return qd_err_file(err, qd_err_set(err, QD_E_INVALID, "the file is not the index of this image"),
+		return qd_err_file(err, qd_err_set(err, QD_E_INVALID,
+						   "the file is not the index of this image"),
 				   opts->index_path);
 	return 0;
 }
@@ -119,10 +122,12 @@ static int open_bare(struct bare *b, struct qd_io *io, const struct qd_ops_journ
 	if (rc)
 		return rc;
 	if (!b->journal)
-		return qd_err_set(err, QD_E_INVALID, "the index has no journal: qdedup journal create makes one");
+		return qd_err_set(err, QD_E_INVALID,
+				  "the index has no journal: qdedup journal create makes one");
 	qd_journal_state(b->journal, &result->state);
 	result->nbytes = 2ull * b->ext.log_nbytes + b->ext.redo_nbytes;
-	result->obsolete = result->state.health == QD_JOURNAL_PENDING && (result->others_wrote || !result->dirty);
+	result->obsolete = result->state.health == QD_JOURNAL_PENDING &&
+			   (result->others_wrote || !result->dirty);
 	return 0;
 }
 
@@ -138,7 +143,8 @@ static int open_file(const char *path, const struct qd_ops_journal_opts *opts, b
 /* ---- dump ---- */
 
 int qd_ops_journal_dump(const char *path, const struct qd_ops_journal_opts *opts,
-			int (*fn)(void *ctx, const struct qd_journal_item *item, struct qd_err *err), void *ctx,
+			int (*fn)(void *ctx, const struct qd_journal_item *item, struct qd_err *err),
+			void *ctx,
 			struct qd_ops_journal_result *ret_result, struct qd_err *err)
 {
 	struct qd_io *io = NULL;
@@ -197,7 +203,8 @@ int qd_ops_journal_verify(const char *path, const struct qd_ops_journal_opts *op
 static int repair(struct qd_io *io, const struct qd_ops_journal_opts *opts, struct qd_progress *progress,
 		  struct qd_ops_journal_result *result, struct qd_err *err)
 {
-	struct qd_repair_opts ro = { .what = QD_REPAIR_ALL, .dry_run = opts->dry_run, .threads = opts->threads,
+	struct qd_repair_opts ro = { .what = QD_REPAIR_ALL, .dry_run = opts->dry_run,
+				    .threads = opts->threads,
 				     .memory = opts->memory };
 	struct qd_repair_result res;
 	int rc;
@@ -218,7 +225,8 @@ static int replay(struct bare *b, const struct qd_ops_journal_opts *opts,
 	if (!result->dirty && !result->others_wrote)
 		return opts->dry_run ? 0 : qd_journal_redo_applied(b->journal, err);
 	if (result->others_wrote && result->state.pending_writes)
-		return qd_err_set(err, QD_E_INVALID, "somebody else wrote to the image since (its feature bit is clear), "
+		return qd_err_set(err, QD_E_INVALID,
+				  "somebody else wrote to the image since (its feature bit is clear), "
 				  "and the pending writes are of no use any more: run qdedup check --repair, then "
 				  "qdedup rehash");
 	return qd_journal_replay(b->journal, b->io, opts->dry_run, &result->writes, err);

@@ -31,7 +31,8 @@ static int refuse(const struct qd_container *c, struct qd_err *err)
 	return 0;
 }
 
-static int open_index(struct open *o, const struct qd_ops_journal_opts *opts, bool writable, struct qd_err *err)
+static int open_index(struct open *o, const struct qd_ops_journal_opts *opts, bool writable,
+		      struct qd_err *err)
 {
 	int rc = qd_container_open(o->img, opts->index_path, writable, &o->index, err);
 
@@ -104,7 +105,8 @@ static int check_size(uint64_t nbytes, struct qd_err *err)
 {
 	if (nbytes < 2 * QD_JOURNAL_CLUSTER || nbytes > QD_JOURNAL_MAX_AREA ||
 	    !qd_is_aligned(nbytes, QD_JOURNAL_CLUSTER))
-		return qd_err_set(err, QD_E_INVALID, "a journal of %" PRIu64 " bytes: expected a multiple of %u from "
+		return qd_err_set(err, QD_E_INVALID,
+				  "a journal of %" PRIu64 " bytes: expected a multiple of %u from "
 				  "%u to %u", nbytes, QD_JOURNAL_CLUSTER, 2 * QD_JOURNAL_CLUSTER,
 				  QD_JOURNAL_MAX_AREA);
 	return 0;
@@ -163,7 +165,8 @@ static int pack(struct open *o, const struct qd_ops_journal_opts *opts, struct q
 	int rc;
 
 	if (!o->journal)
-		return qd_err_set(err, QD_E_INVALID, "the index has no journal: qdedup journal create makes one");
+		return qd_err_set(err, QD_E_INVALID,
+				  "the index has no journal: qdedup journal create makes one");
 	result->entries_after = result->state.entries;
 	result->clusters_after = result->state.log_clusters;
 	if (!result->state.log_clusters)

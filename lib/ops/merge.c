@@ -29,7 +29,8 @@ static int take_record(void *ctx, uint64_t n, const struct qd_record *record, st
 	return add_known(ctx, record->entry, err);
 }
 
-static int take_logged(void *ctx, enum qd_journal_type type, const struct qd_record *record, struct qd_err *err)
+static int take_logged(void *ctx, enum qd_journal_type type, const struct qd_record *record,
+		       struct qd_err *err)
 {
 	return type == QD_JOURNAL_HASH ? add_known(ctx, record->entry, err) : 0;
 }
@@ -59,7 +60,8 @@ int qd_merge(struct qd_image *img, struct qd_container *old, const struct qd_mer
 	int rc = qd_known_open(old, img, &m.known, err);
 
 	if (rc == 0)
-		rc = qd_table_maker_new(&img->geom, qd_known_digest(m.known), memory / 2, opts->tmpdir, &m.maker,
+		rc = qd_table_maker_new(&img->geom, qd_known_digest(m.known), memory / 2, opts->tmpdir,
+					&m.maker,
 					err);
 	if (rc == 0)
 		rc = gather(&m, old, err);

@@ -189,7 +189,8 @@ static void judge_area(struct qd_journal *j, const struct journal_area *a)
 		if (a->why[0])
 			complain(j->why, "%s", a->why);
 		if (a->newest > generation)
-			complain(j->why, "log area %c holds clusters newer than its first one", 'A' + (int)a->index);
+			complain(j->why, "log area %c holds clusters newer than its first one",
+				 'A' + (int)a->index);
 	} else if ((generation && a->newest == generation) || a->newest_later > generation ||
 		   (a->generation > generation && a->why[0])) {
 		complain(j->why, "log area %c holds clusters of a log whose start is gone",
@@ -333,7 +334,8 @@ int qd_journal_open(struct qd_io *io, const struct qd_journal_place *place, uint
 	if (rc)
 		return rc;
 	if (digest_nbytes == 0 || digest_nbytes > 32)
-		return qd_err_set(err, QD_E_CORRUPT, "hashes of %" PRIu32 " bytes, expected 1..32", digest_nbytes);
+		return qd_err_set(err, QD_E_CORRUPT, "hashes of %" PRIu32 " bytes, expected 1..32",
+				  digest_nbytes);
 	j = calloc(1, sizeof(*j));
 	if (!j)
 		return qd_err_nomem(err, "a journal");

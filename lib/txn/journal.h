@@ -160,6 +160,7 @@ uint64_t qd_journal_redo_room(const struct qd_journal *j);
  * *ret_nwrites: writes that were (or would be) made; those whose bytes are there already
  * are not.  Then marks it applied.  Nothing pending: 0 writes.
  */
-int qd_journal_replay(struct qd_journal *j, struct qd_io *target, bool dry_run, uint64_t *ret_nwrites, struct qd_err *err);
+int qd_journal_replay(struct qd_journal *j, struct qd_io *target, bool dry_run, uint64_t *ret_nwrites,
+		      struct qd_err *err);
 
 #endif

@@ -170,7 +170,8 @@ int qd_journal_log_commit(struct qd_journal *j, struct qd_err *err)
 	if (rc || need == 0)
 		return rc;
 	if (need > qd_journal_log_room(j))
-		return qd_err_set(err, QD_E_INVALID, "the journal is full: %" PRIu32 " clusters are needed and %"
+		return qd_err_set(err, QD_E_INVALID,
+				  "the journal is full: %" PRIu32 " clusters are needed and %"
 				  PRIu32 " are free", need, qd_journal_log_room(j));
 	if (!j->log)
 		rc = begin_log(j, &j->adds, &j->areas[0], err);
@@ -192,7 +193,8 @@ static int add_live(struct qd_journal *j, const struct qd_journal_live *live, co
 	int keep;
 
 	if (!l->revoked)
-		return journal_batch_add(b, QD_JOURNAL_HASH, l->record, qd_record_nbytes(j->digest_nbytes), err);
+		return journal_batch_add(b, QD_JOURNAL_HASH, l->record, qd_record_nbytes(j->digest_nbytes),
+					 err);
 	keep = live->in_table(live->ctx, l->entry, err);
 	if (keep <= 0)
 		return keep;
