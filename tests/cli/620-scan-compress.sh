@@ -35,13 +35,13 @@ for type in zlib zstd; do
 	ok "$QDEDUP" scan --output=json --compress=$type --cluster-size=4K,64K all.raw >report
 	for k in 0:4K 1:64K; do
 		at="d['cluster-sizes'][${k%:*}]"
-		is true "$(json report "($at['compression']['sampled-contents'] == $at['unique']
-			and $at['compression']['sampled-bytes'] == $at['unique'] * $at['cluster-size']
-			and $at['compression']['data-bytes-low'] == $at['compression']['data-bytes'] == $at['compression']['data-bytes-high']
-			and $at['compression']['total-bytes'] == $at['compression']['data-bytes'] + $at['metadata-bytes']
-			and $at['compression']['saved-bytes'] == $at['unique'] * $at['cluster-size'] - $at['compression']['data-bytes']
-			and $at['compression']['type'] == '$type')")" "what belongs together at ${k#*:}"
-		told=$(json report "$at['compression']['total-bytes']")
+		is true "$(json report "(${at}['compression']['sampled-contents'] == ${at}['unique']
+			and ${at}['compression']['sampled-bytes'] == ${at}['unique'] * ${at}['cluster-size']
+			and ${at}['compression']['data-bytes-low'] == ${at}['compression']['data-bytes'] == ${at}['compression']['data-bytes-high']
+			and ${at}['compression']['total-bytes'] == ${at}['compression']['data-bytes'] + ${at}['metadata-bytes']
+			and ${at}['compression']['saved-bytes'] == ${at}['unique'] * ${at}['cluster-size'] - ${at}['compression']['data-bytes']
+			and ${at}['compression']['type'] == '$type')")" "what belongs together at ${k#*:}"
+		told=$(json report "${at}['compression']['total-bytes']")
 		read -r plain packed size < <(what_convert_writes "${k#*:}" $type all.raw)
 		[ "$packed" -gt 40 ] && [ "$plain" -ge $((2 << 20)) ] || die "convert packed $packed, left $plain bytes"
 		[ $((told - size)) -lt $((size / 50 + 140000)) ] && [ $((size - told)) -lt $((size / 50 + 140000)) ] ||
