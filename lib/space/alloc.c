@@ -182,11 +182,23 @@ int qd_alloc_guard(const struct qd_alloc *a, uint64_t cluster, struct qd_err *er
 			  cluster << a->image.geom->cluster_bits, qd_struct_name(e->kind));
 }
 
-/* The first free cluster of block number `index` that is not below `from`; false when it is full. */
-static bool find_in_block(const struct qd_geom *g, const uint8_t *block, uint64_t from, uint64_t *ret_index)
+bool alloc_is_free(const struct qd_alloc *a, const uint8_t *block, uint64_t cluster)
 {
+	const struct qd_geom *g = a->image.geom;
+
+	if (!block || cluster >= a->end)
+		return true;
+	return qd_refcount_get(block, g->refcount_order, cluster % g->block_entries) == 0;
+}
+
+/* The first free cluster of block number `index` that is not below `from`; false when it is full. */
+static bool find_in_block(const struct qd_alloc *a, uint64_t index, const uint8_t *block, uint64_t from,
+			  uint64_t *ret_index)
+{
+	const struct qd_geom *g = a->image.geom;
+
 	for (uint64_t i = from; i < g->block_entries; i++)
-		if (qd_refcount_get(block, g->refcount_order, i) == 0) {
+		if (alloc_is_free(a, block, index * g->block_entries + i)) {
 			*ret_index = i;
 			return true;
 		}
@@ -210,7 +222,7 @@ static int find_free(struct qd_alloc *a, uint64_t *ret_cluster, struct qd_err *e
 			rc = alloc_get_block(a, index, &block, err);
 		if (rc)
 			return rc;
-		if (find_in_block(g, block, a->hint % g->block_entries, &in_block)) {
+		if (find_in_block(a, index, block, a->hint % g->block_entries, &in_block)) {
 			*ret_cluster = index * g->block_entries + in_block;
 			return 0;
 		}

@@ -43,4 +43,10 @@ void alloc_set_entry(struct qd_alloc *a, uint64_t index, uint64_t off);
 /* Moves the table to a larger place behind everything it covers now, and all of it to the disk. */
 int alloc_grow_table(struct qd_alloc *a, struct qd_err *err);
 
+/*
+ * Is the cluster, which `block` counts (NULL: nothing does), free?  What lies behind the end is,
+ * whatever its count says: that is a claim which a crash cut off before anything used it.
+ */
+bool alloc_is_free(const struct qd_alloc *a, const uint8_t *block, uint64_t cluster);
+
 #endif

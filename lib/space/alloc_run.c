@@ -60,7 +60,7 @@ static int free_until(struct qd_alloc *a, uint64_t from, uint64_t *ret_end, stru
 
 	if (rc)
 		return rc;
-	while (i < g->block_entries && (!block || qd_refcount_get(block, g->refcount_order, i) == 0))
+	while (i < g->block_entries && alloc_is_free(a, block, index * g->block_entries + i))
 		i++;
 	*ret_end = index * g->block_entries + (block ? i : g->block_entries);
 	return 0;
