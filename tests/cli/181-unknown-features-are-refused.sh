@@ -46,7 +46,8 @@ before=$(sha256sum bad.qcow2)
 ok "$QDEDUP" convert bad.qcow2 out.qcow2
 deduplicated out.qcow2 in.raw 64K
 is "$before" "$(sha256sum bad.qcow2)" "the source"
-is 0 "$(peek out.qcow2 88 8)" "autoclear bits of the output"
+# Only the bit of the stored hash table: those of the source mean nothing here.
+is $((1 << 48)) "$(peek out.qcow2 88 8)" "autoclear bits of the output"
 
 # an extension nobody knows, in front of the others
 "$_python" - good.qcow2 ext.qcow2 <<'END'
