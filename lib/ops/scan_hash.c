@@ -70,19 +70,46 @@ static int digest(struct scan_cells *c, const uint8_t *data, size_t nbytes, uint
 	return r;
 }
 
+/* Of two clusters of the smallest size, which must be within the array. */
+static int digest_two(struct scan_cells *c, const uint8_t *const data[2], const size_t unit[2], struct qd_err *err)
+{
+	const struct scan *s = c->scan;
+	uint8_t full[2][QD_DIGEST_MAX];
+	const void *both[2] = { data[0], data[1] };
+	uint8_t *ret[2] = { full[0], full[1] };
+	int r = qd_digester_compute_two(c->digester, both, s->unit, ret, err);
+
+	for (unsigned i = 0; !r && i < 2; i++)
+		memcpy(c->keys[0] + unit[i] * s->key_nbytes, full[i], s->key_nbytes);
+	return r;
+}
+
 int qd_scan_cells_units(struct scan_cells *c, uint64_t off, const uint8_t *data, uint64_t nbytes,
 			struct qd_err *err)
 {
 	const struct scan *s = c->scan;
-	size_t first = (size_t)(off / s->unit), n = (size_t)(nbytes / s->unit);
+	size_t first = (size_t)(off / s->unit), n = (size_t)(nbytes / s->unit), unit[2];
+	const uint8_t *at[2];
+	unsigned waiting = 0;
 	int r = 0;
 
 	for (size_t i = 0; !r && i < n; i++, data += s->unit) {
 		if (qd_is_zero(data, s->unit))
 			continue;
 		c->cells[0][first + i] |= SCAN_DATA;
-		r = digest(c, data, s->unit, c->keys[0] + (first + i) * s->key_nbytes, err);
+		if (!c->digester) {
+			fingerprint(data, s->unit, c->keys[0] + (first + i) * s->key_nbytes);
+			continue;
+		}
+		at[waiting] = data;
+		unit[waiting++] = first + i;
+		if (waiting < 2)
+			continue;
+		r = digest_two(c, at, unit, err);
+		waiting = 0;
 	}
+	if (!r && waiting)
+		r = digest(c, at[0], s->unit, c->keys[0] + unit[0] * s->key_nbytes, err);
 	return r;
 }
 
