@@ -13,7 +13,6 @@
 #include "scan_html.h"
 
 #define TOP 15u			/* contents */
-#define MOST_PAIRED 200u	/* images of which pairs and strips are counted unasked */
 
 struct left_out {
 	char *file;
@@ -47,9 +46,7 @@ int scan_html_open(struct scan_args *args, struct qd_err *err)
 	if (!args->html)
 		return qd_err_nomem(err, "a page");
 	opts->top = opts->top > TOP ? opts->top : TOP;
-	if (opts->nsources <= MOST_PAIRED)
-		opts->matrix = true;
-	opts->strips = opts->nsources <= MOST_PAIRED;
+	opts->pictures = true;
 	r = qd_newfile_open(args->html_file, QD_CACHE_WRITEBACK, &args->html->file, err);
 	if (!r && scan_records_same(args, args->html->file))
 		r = qd_err_file(err, qd_err_set(err, QD_E_INVALID, "is where the records go"), args->html_file);

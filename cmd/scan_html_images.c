@@ -79,8 +79,14 @@ static void put_strip(const struct html *h, const struct qd_scan_image *im)
 
 void html_strips(const struct html *h)
 {
-	if (!h->ndrawn || !h->r->images[0].strip)
+	if (!h->ndrawn)
 		return;
+	if (!h->r->images[0].strip) {
+		fputs("<section id=\"no-strips\"><h2>Where the duplicates lie</h2>\n<p>Not drawn: so many images need"
+		      " more memory than was allowed.</p></section>\n",
+		      h->out);
+		return;
+	}
 	fputs("<section><h2>Where the duplicates lie</h2>\n<p>Each disk from its beginning at the left to its end at"
 	      " the right; the height is the share of its clusters there. All have the same width, whatever their"
 	      " size.",

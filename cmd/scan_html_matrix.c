@@ -135,8 +135,14 @@ static void put_pairs(const struct html *h)
 
 void html_matrix(const struct html *h)
 {
-	if (h->r->nimages < 2 || !h->s->matrix)
+	if (h->r->nimages < 2)
 		return;
+	if (!h->s->matrix) {
+		fputs("<section id=\"no-matrix\"><h2>Duplicates across images</h2>\n<p>Not drawn: counting pairs of so"
+		      " many images needs more memory than was allowed.</p></section>\n",
+		      h->out);
+		return;
+	}
 	fputs("<section><h2>Duplicates across images</h2>\n<p>How much of the data of the image in the row is also in"
 	      " the image in the column, in percent.",
 	      h->out);

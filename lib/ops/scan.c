@@ -112,16 +112,30 @@ static uint64_t expect_records(void *ctx)
 	return sum;
 }
 
-static int check_memory(const struct scan *s, struct qd_err *err)
+static bool tables_fit(const struct scan *s, uint64_t *ret_need)
 {
-	uint64_t each = sizeof(struct scan_count) + (s->opts->matrix ? s->nimages * 8ull : 0) +
-			(s->opts->strips ? QD_SCAN_STRIP * sizeof(struct qd_scan_part) : 0);
-	uint64_t need = UINT64_MAX / 8;
+	uint64_t each = sizeof(struct scan_count) + (s->matrix ? s->nimages * 8ull : 0) +
+			(s->strips ? QD_SCAN_STRIP * sizeof(struct qd_scan_part) : 0);
 
-	if (qd_mul_u64(each * s->nsizes, (uint64_t)s->nimages * (s->threads + 1ull), &need) &&
-	    need <= s->memory / 4)
+	*ret_need = UINT64_MAX / 8;
+	return qd_mul_u64(each * s->nsizes, (uint64_t)s->nimages * (s->threads + 1ull), ret_need) &&
+	       *ret_need <= s->memory / 4;
+}
+
+/* What grows with the images.  What was not asked for by name goes first, pairs before strips. */
+static int choose_tables(struct scan *s, struct qd_err *err)
+{
+	uint64_t need;
+
+	s->matrix = s->opts->matrix || s->opts->pictures;
+	s->strips = s->opts->strips || s->opts->pictures;
+	if (tables_fit(s, &need))
 		return 0;
-	if (!s->opts->matrix && !s->opts->strips)
+	s->matrix = s->opts->matrix;
+	if (tables_fit(s, &need))
+		return 0;
+	s->strips = s->opts->strips;
+	if (tables_fit(s, &need) || (!s->matrix && !s->strips))
 		return 0;	/* a little for each image there must be */
 	return qd_err_set(err, QD_E_NOMEM, "counts for %u images, pair by pair or part by part, need %" PRIu64
 			  " bytes: more --memory or fewer --threads", s->nimages, need * 4);
@@ -202,7 +216,7 @@ int qd_scan_start(struct scan *s, struct qd_err *err)
 		.key_nbytes = s->key_nbytes, .record_nbytes = s->record_nbytes, .memory = s->memory / 16 * 9,
 		.tmpdir = s->opts->tmpdir, .expect = expect_records, .ctx = s,
 	};
-	int r = check_memory(s, err);
+	int r = choose_tables(s, err);
 
 	return r ? r : qd_spill_new(&spill, &s->spill, err);
 }

@@ -87,6 +87,7 @@ struct qd_scan_opts {
 	unsigned top;			/* contents with most references to name at each size */
 	bool matrix;			/* what images have in common, pair by pair */
 	bool strips;			/* where in each image duplicates lie */
+	bool pictures;			/* both, as far as memory allows: else one of them or none */
 	unsigned sample_n;		/* read about one part in so many; 0 or 1: everything */
 	unsigned shard, nshards;	/* keep digests of part `shard` (from 1) of nshards; 0: all */
 	unsigned threads;		/* 0: all processors */

@@ -84,6 +84,7 @@ struct scan {
 	uint64_t stretch;		/* bytes read as one job; what a sample consists of */
 	unsigned threads;
 	uint64_t memory;
+	bool matrix, strips;		/* asked for, and there is memory */
 
 	struct scan_image *images;
 	unsigned nimages;

@@ -112,7 +112,7 @@ static int set_strip(const struct maker *m, unsigned from, struct qd_scan_image 
 {
 	unsigned nsizes = m->s->nsizes;
 
-	if (!m->s->opts->strips)
+	if (!m->s->strips)
 		return 0;
 	im->strip = calloc((size_t)nsizes * QD_SCAN_STRIP, sizeof(*im->strip));
 	if (!im->strip)
@@ -231,7 +231,7 @@ static int set_matrix(const struct maker *m, const struct scan_size_count *c, st
 {
 	unsigned n = m->rep->nimages, columns = qd_scan_tally_nimages(m->t);
 
-	if (!m->s->opts->matrix)
+	if (!m->s->matrix)
 		return 0;
 	size->matrix = calloc((size_t)n * n + 1, sizeof(*size->matrix));
 	if (!size->matrix)

@@ -65,7 +65,7 @@ static bool grow_touched(struct touched *t, size_t n)
 
 static bool grow_matrices(struct scan_tally *t, unsigned to)
 {
-	for (unsigned k = 0; t->s->opts->matrix && k < t->s->nsizes; k++) {
+	for (unsigned k = 0; t->s->matrix && k < t->s->nsizes; k++) {
 		uint64_t *m = calloc((size_t)to * to, sizeof(*m));
 
 		if (!m)
@@ -94,7 +94,7 @@ int qd_scan_tally_grow(struct scan_tally *t, struct qd_err *err)
 	counts = grow(t->counts, (size_t)t->nimages * nsizes, (size_t)to * nsizes, sizeof(*counts));
 	if (counts)
 		t->counts = counts;
-	if (t->s->opts->strips) {
+	if (t->s->strips) {
 		size_t each = (size_t)nsizes * QD_SCAN_STRIP;
 
 		strips = grow(t->strips, t->nimages * each, to * each, sizeof(*strips));

@@ -52,6 +52,12 @@ done
 page many/*
 shows names 'Names begin with many/'
 
+# no memory for pairs, or for strips either, is no reason for no page
+ok "$QDEDUP" scan --memory=16M --threads=8 --top=15 --html=page.html --output=json many/* >report
+judge page.html report
+shows no-matrix 'Not drawn'
+shows no-strips 'Not drawn'
+
 # what it is asked for beside changes nothing in what is printed; the page is the same always
 ok "$QDEDUP" scan "${MIX[@]}" >plain
 for how in '' --threads=1 --threads=8 '--memory=16M --threads=1'; do
