@@ -60,7 +60,7 @@ void compact_index_free(struct compact *c)
 static int keep_records(struct compact *c, struct compact_index *ix, struct qd_container *old, struct qd_err *err)
 {
 	struct qd_table_maker *maker = NULL;
-	struct qd_table_ext ext;
+	struct qd_table_ext ext = { .journal_off = 0 };	/* finish fills what is of the table only */
 	uint64_t nbytes;
 	int rc = qd_table_maker_new(&ix->geom, qd_table_digest(old->table), c->memory / 8, c->opts->tmpdir, &maker, err);
 
