@@ -167,10 +167,10 @@ def compare(sound, damaged, repaired, report, strict, inner=()):
     actions = {r["action"] for r in report.get("repairs", [])}
     bad = 0
     for layer, clusters in sound.layers.items():
+        # The pin is no guest's: it, or what it has of the index, goes with an index that is dropped.
+        if layer == sound.pin and report.get("index", {}).get("dropped"):
+            continue
         if layer not in repaired.layers:
-            # The pin is no guest's: it goes with an index that is dropped.
-            if layer == sound.pin and report.get("index", {}).get("dropped"):
-                continue
             if layer in damaged.layers and (strict or "removed" not in actions):
                 print(f"layer {layer} is gone", file=sys.stderr)
                 bad += 1
