@@ -54,7 +54,8 @@ static const struct poptOption record_options[] = {
 };
 
 static const struct poptOption page_options[] = {
-	{ "html", '\0', POPT_ARG_STRING, NULL, OPT_HTML, "also write the report as a page with pictures", "FILE" },
+	{ "html", '\0', POPT_ARG_STRING, NULL, OPT_HTML,
+	  "also write the report as a page with pictures", "FILE" },
 	POPT_TABLEEND
 };
 
@@ -202,7 +203,7 @@ static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
 		return qd_scan_compress_new(text, &args->compress, err);
 	case OPT_HTML:
 		args->html_file = text;
-		return strcmp(text, "-") ? 0 : qd_err_set(err, QD_E_INVALID, "'-', expected the name of a file");
+		return strcmp(text, "-") ? 0 : qd_err_set(err, QD_E_INVALID, "'-', expected a file's name");
 	case OPT_SHARD:
 		return parse_part(text, 1u << 20, &args->opts.shard, &args->opts.nshards, err);
 	default:

@@ -30,8 +30,9 @@ struct scan_html {
 
 static int refuse_target(const char *path, const char *what, struct qd_err *err)
 {
-	return qd_err_file(err, qd_err_set(err, QD_E_INVALID, "is one of the %s, the page is not written over it",
-					   what), path);
+	int r = qd_err_set(err, QD_E_INVALID, "is one of the %s, the page is not written over it", what);
+
+	return qd_err_file(err, r, path);
 }
 
 int scan_html_open(struct scan_args *args, struct qd_err *err)
@@ -41,7 +42,8 @@ int scan_html_open(struct scan_args *args, struct qd_err *err)
 
 	for (unsigned i = 0; i < opts->nsources; i++)
 		if (qd_path_same(args->sources[i].path, args->html_file))
-			return refuse_target(args->html_file, args->merge ? "files of records" : "images", err);
+			return refuse_target(args->html_file, args->merge ? "files of records" : "images",
+					     err);
 	args->html = calloc(1, sizeof(*args->html));
 	if (!args->html)
 		return qd_err_nomem(err, "a page");
@@ -49,7 +51,8 @@ int scan_html_open(struct scan_args *args, struct qd_err *err)
 	opts->pictures = true;
 	r = qd_newfile_open(args->html_file, QD_CACHE_WRITEBACK, &args->html->file, err);
 	if (!r && scan_records_same(args, args->html->file))
-		r = qd_err_file(err, qd_err_set(err, QD_E_INVALID, "is where the records go"), args->html_file);
+		r = qd_err_file(err, qd_err_set(err, QD_E_INVALID, "is where the records go"),
+				args->html_file);
 	return r;
 }
 
@@ -79,7 +82,8 @@ static void put_left_out(const struct html *h)
 
 	if (!page->nleft_out)
 		return;
-	fprintf(h->out, "<div class=\"note\" id=\"left-out\"><h2>%u image%s could not be read and %s left out</h2><ul>\n",
+	fprintf(h->out, "<div class=\"note\" id=\"left-out\"><h2>%u image%s could not be read and %s left"
+		" out</h2><ul>\n",
 		page->nleft_out, page->nleft_out == 1 ? "" : "s", page->nleft_out == 1 ? "is" : "are");
 	for (unsigned i = 0; i < page->nleft_out; i++) {
 		fputs("<li><bdi>", h->out);
@@ -114,7 +118,8 @@ static void put_missing(const struct html *h)
 static void put_limits(const struct html *h)
 {
 	if (h->r->sample_n > 1) {
-		fprintf(h->out, "<div class=\"note\" id=\"estimate\"><h2>An estimate</h2><p>About one part in %u of"
+		fprintf(h->out, "<div class=\"note\" id=\"estimate\"><h2>An estimate</h2><p>About one part"
+			" in %u of"
 				" the data was read. Savings lie between ",
 			h->r->sample_n);
 		html_bytes(h->out, h->s->saved_low);
@@ -123,7 +128,8 @@ static void put_limits(const struct html *h)
 		fputs("; the pictures show only what was read.</p></div>\n", h->out);
 	}
 	if (h->r->nshards > 1)
-		fprintf(h->out, "<div class=\"note\" id=\"shard\"><p>Only hashes of part %u of %u are counted.</p></div>\n",
+		fprintf(h->out, "<div class=\"note\" id=\"shard\"><p>Only hashes of part %u of %u are"
+			" counted.</p></div>\n",
 			h->r->shard, h->r->nshards);
 }
 
@@ -170,7 +176,8 @@ static void put_tiles(const struct html *h)
 	fputs("<dl class=\"tiles\" id=\"tiles\">\n<div><dt>Images</dt><dd>", h->out);
 	html_count(h->out, h->r->nimages);
 	if (backing)
-		fprintf(h->out, "<small>%u backing file%s among them</small>", backing, backing == 1 ? "" : "s");
+		fprintf(h->out, "<small>%u backing file%s among them</small>", backing,
+			backing == 1 ? "" : "s");
 	fputs("</dd></div>\n", h->out);
 	tile(h, "Disk", disk, "as guests see it");
 	tile(h, "Zeros", zero, "not stored anyway");
@@ -198,7 +205,8 @@ static void put_top_of_page(const struct html *h)
 	      h->out);
 	for (const char *const *line = html_style; *line; line++)
 		fprintf(h->out, "%s\n", *line);
-	fputs("</style>\n</head>\n<body>\n<header>\n<h1>qdedup scan: what deduplication would save</h1>\n", h->out);
+	fputs("</style>\n</head>\n<body>\n<header>\n<h1>qdedup scan: what deduplication would save</h1>\n",
+	      h->out);
 	put_verdict(h);
 	put_left_out(h);
 	put_missing(h);
@@ -209,13 +217,15 @@ static void put_top_of_page(const struct html *h)
 
 static void put_bottom(const struct html *h)
 {
-	fputs("</main>\n<footer><p>A cluster is counted when it holds a byte that is not zero. Pictures, images and"
+	fputs("</main>\n<footer><p>A cluster is counted when it holds a byte that is not zero. Pictures,"
+	      " images and"
 	      " contents are told for clusters of ",
 	      h->out);
 	html_cluster_size(h->out, h->s->cluster_size);
 	fputs(", the size with the smallest total of data and metadata. Contents are told apart by ", h->out);
 	html_text(h->out, h->r->hash);
-	fputs(". Written by qdedup " QD_VERSION "; see qdedup-scan(1).</p></footer>\n</body>\n</html>\n", h->out);
+	fputs(". Written by qdedup " QD_VERSION "; see qdedup-scan(1).</p></footer>\n</body>\n</html>\n",
+	      h->out);
 }
 
 /* ---- the whole ---- */

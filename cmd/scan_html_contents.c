@@ -11,8 +11,10 @@ static double log_of(uint64_t n)
 {
 	double v = (double)n + 1, part = 0.5, log = 0;
 
-	for (; v >= 2; v /= 2)
+	while (v >= 2) {
+		v /= 2;
 		log++;
+	}
 	for (unsigned i = 0; i < 8; i++, part /= 2) {
 		v *= v;
 		if (v >= 2) {
@@ -34,7 +36,8 @@ static void put_bucket(const struct html *h, unsigned k, uint64_t most)
 		fprintf(h->out, "%" PRIu64 "&#8211;%" PRIu64, (uint64_t)1 << k, ((uint64_t)1 << k) * 2 - 1);
 	else
 		fputs("once", h->out);
-	fputs("</th><td class=\"bar\"><svg aria-hidden=\"true\" viewBox=\"0 0 1000 10\" preserveAspectRatio=\"none\">",
+	fputs("</th><td class=\"bar\"><svg aria-hidden=\"true\" viewBox=\"0 0 1000"
+	      " 10\" preserveAspectRatio=\"none\">",
 	      h->out);
 	if (n)
 		fprintf(h->out, "<rect class=\"f-%s\" x=\"0\" y=\"0\" width=\"%.1f\" height=\"10\"/>",
@@ -57,13 +60,17 @@ void html_histogram(const struct html *h)
 		most = h->s->histogram[k] > most ? h->s->histogram[k] : most;
 	if (!most)
 		return;
-	fputs("<section><h2>How often a content occurs</h2>\n<p>Different contents by the number of clusters that"
-	      " hold them. The bars are on a logarithmic scale: read the numbers. The most frequent one occurs ",
+	fputs("<section><h2>How often a content occurs</h2>\n<p>Different contents by the number of"
+	      " clusters that"
+	      " hold them. The bars are on a logarithmic scale: read the numbers. The most frequent one"
+	      " occurs ",
 	      h->out);
 	html_count(h->out, h->s->max_references);
 	fputs(h->s->max_references == 1 ? " time.</p>\n" : " times.</p>\n", h->out);
-	fputs("<table class=\"bars histogram\" id=\"histogram\"><thead><tr><th scope=\"col\">Occurs</th><td></td>"
-	      "<th scope=\"col\" class=\"n\">Contents</th><th scope=\"col\" class=\"n\">Share</th></tr></thead>"
+	fputs("<table class=\"bars histogram\" id=\"histogram\"><thead><tr><th"
+	      " scope=\"col\">Occurs</th><td></td>"
+	      "<th scope=\"col\" class=\"n\">Contents</th><th"
+	      " scope=\"col\" class=\"n\">Share</th></tr></thead>"
 	      "<tbody>\n",
 	      h->out);
 	for (unsigned k = 0; k < n; k++)
@@ -95,7 +102,8 @@ void html_top(const struct html *h)
 {
 	if (!h->s->ntop)
 		return;
-	fputs("<section><h2>Contents that occur most often</h2>\n<div class=\"scroll\" tabindex=\"0\"><table class=\"list\" id=\"top\">"
+	fputs("<section><h2>Contents that occur most often</h2>\n<div"
+	      " class=\"scroll\" tabindex=\"0\"><table class=\"list\" id=\"top\">"
 	      "<thead><tr><th scope=\"col\" class=\"n\">Clusters</th><th scope=\"col\" class=\"n\">Saves</th>"
 	      "<th scope=\"col\">Hash (",
 	      h->out);

@@ -41,7 +41,8 @@ static unsigned height(uint64_t n, uint64_t whole)
  * The outline of what lies at the bottom: `layers` 1 of across, 2 and within, 3 and alone.  A
  * part in which no cluster begins belongs to the cluster before it.
  */
-static void put_outline(const struct html *h, const struct qd_scan_part *strip, unsigned layers, const char *class)
+static void put_outline(const struct html *h, const struct qd_scan_part *strip, unsigned layers,
+			const char *class)
 {
 	unsigned step = h->ndrawn <= FINE ? 1 : 2, now = 0, seen = 0;
 
@@ -67,7 +68,8 @@ static void put_strip(const struct html *h, const struct qd_scan_image *im)
 
 	fprintf(h->out,
 		"<svg role=\"img\" viewBox=\"0 0 %u %u\" preserveAspectRatio=\"none\"><title>of %" PRIu64
-		" clusters with data %.1f %% are in other images too, %.1f %% several times in this one, %.1f %%"
+		" clusters with data %.1f %% are in other images too, %.1f %% several times in this one,"
+		" %.1f %%"
 		" occur once</title>",
 		QD_SCAN_STRIP, HEIGHT, n, 100 * html_part(sum.across, n), 100 * html_part(sum.within, n),
 		100 * html_part(sum.alone, n));
@@ -82,13 +84,16 @@ void html_strips(const struct html *h)
 	if (!h->ndrawn)
 		return;
 	if (!h->r->images[0].strip) {
-		fputs("<section id=\"no-strips\"><h2>Where the duplicates lie</h2>\n<p>Not drawn: so many images need"
+		fputs("<section id=\"no-strips\"><h2>Where the duplicates lie</h2>\n<p>Not drawn: so many"
+		      " images need"
 		      " more memory than was allowed.</p></section>\n",
 		      h->out);
 		return;
 	}
-	fputs("<section><h2>Where the duplicates lie</h2>\n<p>Each disk from its beginning at the left to its end at"
-	      " the right; the height is the share of its clusters there. All have the same width, whatever their"
+	fputs("<section><h2>Where the duplicates lie</h2>\n<p>Each disk from its beginning at the left to"
+	      " its end at"
+	      " the right; the height is the share of its clusters there. All have the same width, whatever"
+	      " their"
 	      " size.",
 	      h->out);
 	if (h->ndrawn < h->r->nimages)
@@ -153,11 +158,14 @@ void html_images(const struct html *h)
 		fputs("</bdi></code>. ", h->out);
 	}
 	free(prefix);
-	fputs("An image's own duplicates can be saved even if it is alone; what is in others too needs them in the"
-	      " same store.</p>\n<div class=\"scroll\" tabindex=\"0\"><table class=\"list\" id=\"images\"><thead><tr>"
+	fputs("An image's own duplicates can be saved even if it is alone; what is in others too needs them"
+	      " in the"
+	      " same store.</p>\n<div class=\"scroll\" tabindex=\"0\"><table"
+	      " class=\"list\" id=\"images\"><thead><tr>"
 	      "<th scope=\"col\" class=\"n\"></th><th scope=\"col\">Image</th>"
 	      "<th scope=\"col\" class=\"n\">Disk</th><th scope=\"col\" class=\"n\">Data</th>"
-	      "<th scope=\"col\" class=\"n\">Duplicate within</th><th scope=\"col\" class=\"n\">Also in others</th>"
+	      "<th scope=\"col\" class=\"n\">Duplicate within</th><th scope=\"col\" class=\"n\">Also in"
+	      " others</th>"
 	      "<th scope=\"col\" class=\"n\">Only here</th></tr></thead><tbody>\n",
 	      h->out);
 	for (unsigned i = 0; i < h->r->nimages; i++)

@@ -43,7 +43,8 @@ static void put_cell(const struct html *h, unsigned row, unsigned col)
 			0.08 + 0.92 * share);
 	else
 		fputs("<td class=\"none\"", h->out);
-	fprintf(h->out, " title=\"%u in %u: %.1f %%\"><data value=\"%.9g\">", row + 1, col + 1, 100 * share, share);
+	fprintf(h->out, " title=\"%u in %u: %.1f %%\"><data value=\"%.9g\">", row + 1, col + 1,
+		100 * share, share);
 	if (h->ndrawn <= NUMBERS && share > 0 && share < 0.01)
 		fputs("&lt;1", h->out);
 	else
@@ -67,7 +68,8 @@ static void put_map(const struct html *h)
 {
 	const char *class = h->ndrawn <= NUMBERS ? "" : h->ndrawn <= MIDDLE ? " middle" : " dense";
 
-	fprintf(h->out, "<div class=\"scroll\" tabindex=\"0\"><table class=\"heat%s\" id=\"matrix\"><thead><tr><td></td>", class);
+	fprintf(h->out, "<div class=\"scroll\" tabindex=\"0\"><table"
+		" class=\"heat%s\" id=\"matrix\"><thead><tr><td></td>", class);
 	for (unsigned i = 0; i < h->ndrawn; i++)
 		fprintf(h->out, "<th scope=\"col\">%u</th>", h->drawn[i] + 1);
 	fputs("</tr></thead><tbody>\n", h->out);
@@ -123,9 +125,11 @@ static void put_pairs(const struct html *h)
 		fputs("<p>No two images have anything in common.</p>\n", h->out);
 		return;
 	}
-	fputs("<div class=\"scroll\" tabindex=\"0\"><table class=\"list\" id=\"pairs\"><caption>Pairs with most in common</caption><thead>"
+	fputs("<div class=\"scroll\" tabindex=\"0\"><table class=\"list\" id=\"pairs\"><caption>Pairs with"
+	      " most in common</caption><thead>"
 	      "<tr><th scope=\"col\">First image</th><th scope=\"col\">Second image</th>"
-	      "<th scope=\"col\" class=\"n\">First in second</th><th scope=\"col\" class=\"n\">Second in first</th>"
+	      "<th scope=\"col\" class=\"n\">First in second</th><th scope=\"col\" class=\"n\">Second in"
+	      " first</th>"
 	      "</tr></thead><tbody>\n",
 	      h->out);
 	for (unsigned i = 0; i < n; i++)
@@ -138,12 +142,14 @@ void html_matrix(const struct html *h)
 	if (h->r->nimages < 2)
 		return;
 	if (!h->s->matrix) {
-		fputs("<section id=\"no-matrix\"><h2>Duplicates across images</h2>\n<p>Not drawn: counting pairs of so"
+		fputs("<section id=\"no-matrix\"><h2>Duplicates across images</h2>\n<p>Not drawn: counting"
+		      " pairs of so"
 		      " many images needs more memory than was allowed.</p></section>\n",
 		      h->out);
 		return;
 	}
-	fputs("<section><h2>Duplicates across images</h2>\n<p>How much of the data of the image in the row is also in"
+	fputs("<section><h2>Duplicates across images</h2>\n<p>How much of the data of the image in the row"
+	      " is also in"
 	      " the image in the column, in percent.",
 	      h->out);
 	if (h->ndrawn < h->r->nimages)

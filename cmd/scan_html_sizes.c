@@ -26,8 +26,9 @@ static uint64_t widest(const struct qd_scan_report *r)
 static double rect(const struct html *h, const char *class, double x, double width)
 {
 	if (width > 0)
-		fprintf(h->out, "<rect class=\"f-%s\" x=\"%.2f\" y=\"0\" width=\"%.2f\" height=\"10\"/>", class, x,
-			width);
+		fprintf(h->out, "<rect"
+			" class=\"f-%s\" x=\"%.2f\" y=\"0\" width=\"%.2f\" height=\"10\"/>", class,
+			x, width);
 	return x + width;
 }
 
@@ -96,10 +97,12 @@ static void put_row(const struct html *h, unsigned k)
 {
 	const struct qd_scan_size *s = &h->r->sizes[k];
 
-	fprintf(h->out, "<tr%s><th scope=\"row\"><data value=\"%llu\">", k == h->r->best ? " class=\"best\"" : "",
+	fprintf(h->out, "<tr%s><th scope=\"row\"><data value=\"%llu\">",
+		k == h->r->best ? " class=\"best\"" : "",
 		(unsigned long long)s->cluster_size);
 	html_cluster_size(h->out, s->cluster_size);
-	fprintf(h->out, "</data>%s</th>", k == h->r->best && h->r->nsizes > 1 ? " <small>smallest</small>" : "");
+	fprintf(h->out, "</data>%s</th>",
+		k == h->r->best && h->r->nsizes > 1 ? " <small>smallest</small>" : "");
 	cell(h, html_count, s->clusters);
 	cell(h, html_count, s->unique);
 	fputs("<td class=\"n\">", h->out);
@@ -121,11 +124,13 @@ static void put_table(const struct html *h)
 {
 	fputs("<div class=\"scroll\" tabindex=\"0\"><table class=\"list\" id=\"sizes\"><thead><tr>"
 	      "<th scope=\"col\">Cluster size</th><th scope=\"col\" class=\"n\">Clusters with data</th>"
-	      "<th scope=\"col\" class=\"n\">Different contents</th><th scope=\"col\" class=\"n\">Duplicate</th>"
+	      "<th scope=\"col\" class=\"n\">Different contents</th><th"
+	      " scope=\"col\" class=\"n\">Duplicate</th>"
 	      "<th scope=\"col\" class=\"n\">Saved</th>",
 	      h->out);
 	if (h->r->sample_n > 1)
-		fputs("<th scope=\"col\" class=\"n\">at least</th><th scope=\"col\" class=\"n\">at most</th>", h->out);
+		fputs("<th scope=\"col\" class=\"n\">at least</th><th scope=\"col\" class=\"n\">at most</th>",
+		      h->out);
 	fputs("<th scope=\"col\" class=\"n\">Metadata</th><th scope=\"col\" class=\"n\">Total</th>"
 	      "<th scope=\"col\" class=\"n\">Ratio</th></tr></thead><tbody>\n",
 	      h->out);
@@ -137,12 +142,14 @@ static void put_table(const struct html *h)
 static void put_compression(const struct html *h)
 {
 	fprintf(h->out,
-		"<div class=\"scroll\" tabindex=\"0\"><table class=\"list\" id=\"compression\"><caption>Compression with %s of"
+		"<div class=\"scroll\" tabindex=\"0\"><table"
+		" class=\"list\" id=\"compression\"><caption>Compression with %s of"
 		" the different contents, estimated from a sample</caption><thead><tr>"
 		"<th scope=\"col\">Cluster size</th><th scope=\"col\" class=\"n\">Different contents</th>"
 		"<th scope=\"col\" class=\"n\">Compressed</th><th scope=\"col\" class=\"n\">at least</th>"
 		"<th scope=\"col\" class=\"n\">at most</th>"
-		"<th scope=\"col\" class=\"n\">Total with metadata</th><th scope=\"col\" class=\"n\">Ratio</th>"
+		"<th scope=\"col\" class=\"n\">Total with metadata</th><th"
+		" scope=\"col\" class=\"n\">Ratio</th>"
 		"<th scope=\"col\" class=\"n\">Clusters in the sample</th></tr></thead><tbody>\n",
 		qd_scan_compress_type(h->args->compress));
 	for (unsigned k = 0; k < h->r->nsizes; k++) {
@@ -168,7 +175,8 @@ static void put_compression(const struct html *h)
 
 void html_sizes(const struct html *h)
 {
-	fputs("<section><h2>Savings by cluster size</h2>\n<p>Small clusters find more duplicates and need more"
+	fputs("<section><h2>Savings by cluster size</h2>\n<p>Small clusters find more duplicates and need"
+	      " more"
 	      " metadata. The bars have one scale.</p>\n",
 	      h->out);
 	put_bars(h);

@@ -35,7 +35,8 @@ const char *const html_style[] = {
 	"section{margin:2.5rem 0;padding-top:1.25rem;border-top:1px solid var(--line)}",
 	"section>p{max-width:46rem}",
 	"section p,figcaption{color:var(--soft);margin:.25rem 0 .9rem}",
-	"dl.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(13.5rem,45%),1fr));gap:.75rem;"
+	"dl.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(13.5rem,45%),1fr));"
+	"gap:.75rem;"
 	"margin:1.5rem 0 0}",
 	".tiles div{background:var(--panel);border:1px solid var(--line);border-radius:.4rem;"
 	"padding:.7rem .85rem}",
@@ -47,12 +48,14 @@ const char *const html_style[] = {
 	".note h2{font-size:1rem;color:var(--warn)}",
 	".note ul{margin:.25rem 0 0;padding-left:1.2rem;overflow-wrap:anywhere}",
 	".note p{margin:0;color:var(--ink)}",
-	"ul.legend{list-style:none;display:flex;flex-wrap:wrap;gap:.2rem 1.25rem;margin:.4rem 0 .9rem;padding:0;"
+	"ul.legend{list-style:none;display:flex;flex-wrap:wrap;gap:.2rem 1.25rem;margin:.4rem 0 .9rem;"
+	"padding:0;"
 	"font-size:.85rem}",
 	".legend i{display:inline-block;width:.8rem;height:.8rem;margin-right:.4rem;vertical-align:-.08rem;"
 	"border:1px solid rgb(128 128 128/.35);border-radius:2px}",
 	"i.stored{background:var(--stored)}i.packed{background:var(--packed)}i.meta{background:var(--meta)}",
-	"i.saved{background:var(--saved)}i.across{background:var(--across)}i.within{background:var(--within)}",
+	"i.saved{background:var(--saved)}i.across{background:var(--across)}"
+	"i.within{background:var(--within)}",
 	"i.alone{background:var(--alone)}i.none{background:var(--none)}",
 	".f-stored{fill:var(--stored)}.f-packed{fill:var(--packed)}.f-meta{fill:var(--meta)}",
 	".f-saved{fill:var(--saved)}.f-across{fill:var(--across)}.f-within{fill:var(--within)}",
@@ -86,7 +89,8 @@ const char *const html_style[] = {
 	"table.heat{border-collapse:separate;border-spacing:1px}",
 	".heat th{font-weight:400;padding:0 .5rem 0 0;border:0}",
 	".heat thead th{text-align:center;padding:0 0 .15rem;color:var(--soft);min-width:0}",
-	".heat th.name{max-width:19rem;min-width:0;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}",
+	".heat th.name{max-width:19rem;min-width:0;white-space:nowrap;overflow:hidden;"
+	"text-overflow:ellipsis}",
 	".heat th.name b{display:inline-block;min-width:1.6em;font-weight:400;color:var(--soft)}",
 	".heat td{padding:0;width:3.1rem;min-width:3.1rem;height:2.1rem;text-align:center;"
 	"background:rgb(var(--heat)/var(--v));border-radius:2px}",
@@ -106,7 +110,8 @@ const char *const html_style[] = {
 	"@media (max-width:44rem){.verdict{font-size:1.35rem}.bars th.name{width:7.5rem}"
 	".bars td.bar{min-width:5rem}header{padding-top:1.25rem}"
 	".tiles dd{font-size:1.15rem}.saves{display:none}.bars td.n{white-space:normal;min-width:4.5rem}}",
-	"@media print{:root{" LIGHT "}body{font-size:10pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}"
+	"@media print{:root{" LIGHT "}body{font-size:10pt;-webkit-print-color-adjust:exact;"
+	"print-color-adjust:exact}"
 	"main,header,footer{max-width:none;padding:0}section{margin:1.2rem 0}"
 	"tr,svg,.tiles div{break-inside:avoid}h2,caption{break-after:avoid}.scroll{overflow:visible}}",
 	NULL,

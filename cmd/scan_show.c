@@ -93,7 +93,8 @@ static void put_compression(const struct scan_args *args, const struct qd_scan_r
 {
 	uint64_t least = least_compressed(args, r);
 
-	printf("\nCompression (%s) of the different contents, ESTIMATED from a sample:\n%7s %12s %12s %12s %7s  %s\n",
+	printf("\nCompression (%s) of the different contents, ESTIMATED from a sample:\n%7s %12s %12s %12s"
+		" %7s  %s\n",
 	       qd_scan_compress_type(args->compress), "cluster", "different", "compressed", "total", "ratio",
 	       "sample");
 	for (unsigned k = 0; k < r->nsizes; k++) {

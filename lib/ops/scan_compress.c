@@ -172,7 +172,8 @@ static int add(struct sample *s, const struct qd_scan_content *content, struct q
 	return r;
 }
 
-int qd_scan_compress_add(struct qd_scan_compress *c, const struct qd_scan_content *content, struct qd_err *err)
+int qd_scan_compress_add(struct qd_scan_compress *c, const struct qd_scan_content *content,
+			 struct qd_err *err)
 {
 	struct sample *s = &c->samples[number_of(content->cluster_size)];
 	int r = 0;
@@ -226,11 +227,13 @@ static uint64_t within(double v, uint64_t low, uint64_t high)
 	return v <= (double)low ? low : v >= (double)high ? high : (uint64_t)v;
 }
 
-struct qd_scan_compressed qd_scan_compress_get(const struct qd_scan_compress *c, const struct qd_scan_size *size)
+struct qd_scan_compressed qd_scan_compress_get(const struct qd_scan_compress *c,
+					       const struct qd_scan_size *size)
 {
 	const struct sample *s = &c->samples[number_of(size->cluster_size)];
 	uint64_t plain = size->unique * size->cluster_size;
-	struct qd_scan_compressed e = { .cluster_size = size->cluster_size, .ratio = 1, .data_nbytes = plain };
+	struct qd_scan_compressed e = { .cluster_size = size->cluster_size, .ratio = 1,
+					.data_nbytes = plain };
 	double variance, margin = 0, all = (double)size->unique;
 
 	if (s->slots && s->n) {

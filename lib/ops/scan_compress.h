@@ -38,9 +38,11 @@ void qd_scan_compress_free(struct qd_scan_compress *c);
 const char *qd_scan_compress_type(const struct qd_scan_compress *c);
 
 /* For struct qd_scan_opts.content, with a content_mask of 0; safe from several threads at once. */
-int qd_scan_compress_add(struct qd_scan_compress *c, const struct qd_scan_content *content, struct qd_err *err);
+int qd_scan_compress_add(struct qd_scan_compress *c, const struct qd_scan_content *content,
+			 struct qd_err *err);
 
 /* After the scan: the estimate for one row of its report. */
-struct qd_scan_compressed qd_scan_compress_get(const struct qd_scan_compress *c, const struct qd_scan_size *s);
+struct qd_scan_compressed qd_scan_compress_get(const struct qd_scan_compress *c,
+					       const struct qd_scan_size *s);
 
 #endif
