@@ -85,28 +85,33 @@ static int take_sizes(struct compact *c, unsigned when, struct qd_err *err)
 
 /* ---- rounds ---- */
 
-/* Blocks that count nothing go; where one is missing below the end of the file it comes. */
+/* Where the file will reach there are refcount blocks for clusters to move to, and nowhere else empty ones. */
 static int tidy_blocks(struct compact *c, struct qd_err *err)
 {
 	struct qd_image *img = NULL;
 	struct qd_change *ch = NULL;
-	uint64_t dropped = 0;
+	struct qd_queue_stats stats;
+	uint64_t changed = 0;
 	int rc = compact_open(c, &img, err);
 
 	if (rc == 0)
 		rc = qd_change_open(img, c->memory / 2, &ch, err);
 	if (rc == 0)
-		rc = qd_alloc_drop_empty_blocks(ch->alloc, &dropped, err);
-	if (rc == 0 && dropped)
+		rc = qd_alloc_tidy_blocks(ch->alloc, &changed, err);
+	if (rc == 0 && changed)
 		rc = qd_change_begin(ch, err);
-	if (rc == 0 && dropped)
+	if (rc == 0 && changed)
 		rc = qd_alloc_write(ch->alloc, err);
-	if (rc == 0 && dropped)
+	if (rc == 0 && changed)
 		rc = qd_queue_flush(ch->queue, err);
-	if (rc == 0 && dropped)
+	if (rc == 0 && changed)
 		rc = qd_change_settle(ch, err);
 	if (rc == 0)
 		rc = qd_change_end(ch, err);
+	if (ch) {
+		qd_queue_stats(ch->queue, &stats);
+		c->res->flushes += stats.flushes;
+	}
 	qd_change_free(ch);
 	compact_close(img);
 	return rc;
@@ -236,6 +241,28 @@ static int plan(struct compact *c, struct qd_err *err)
 	return rc;
 }
 
+/*
+ * What a signal does not keep from being done, so that the image is whole: rc is 0 or
+ * QD_E_CANCELLED, and comes back unless this fails.
+ */
+static int finish(struct compact *c, int rc, struct qd_err *err)
+{
+	struct qd_err stop = { .code = 0 };
+	int rc2;
+
+	qd_err_copy(&stop, err);
+	qd_err_clear(err);
+	c->res->interrupted = rc != 0;
+	rc2 = truncate_file(c, err);
+	if (rc2 == 0)
+		rc2 = compact_index_put(c, err);
+	if (rc2)
+		return rc2;
+	if (rc)
+		qd_err_copy(err, &stop);
+	return rc;
+}
+
 static int carry_out(struct compact *c, struct qd_err *err)
 {
 	bool more = true;
@@ -245,15 +272,8 @@ static int carry_out(struct compact *c, struct qd_err *err)
 	rc = compact_index_take(c, err);
 	while (rc == 0 && more && c->res->rounds < MAX_ROUNDS)
 		rc = round_of_moves(c, &more, err);
-	if (rc == QD_E_CANCELLED)
-		c->res->interrupted = true;
-	if (rc == 0 || rc == QD_E_CANCELLED) {
-		int rc2 = truncate_file(c, rc ? NULL : err);
-
-		if (rc2 == 0)
-			rc2 = compact_index_put(c, rc ? NULL : err);
-		rc = rc ? rc : rc2;
-	}
+	if (rc == 0 || rc == QD_E_CANCELLED)
+		rc = finish(c, rc, err);
 	compact_index_free(c);
 	if (rc == 0)
 		c->res->stage = QD_COMPACT_DONE;

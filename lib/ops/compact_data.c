@@ -161,6 +161,7 @@ static int move_all(struct compact *c, struct qd_image *img, struct gathering *d
 {
 	struct qd_remap_opts opts = { .memory = c->memory / 2 };
 	struct qd_remap_stats stats = { 0 };
+	struct qd_err why;
 	struct qd_remap *remap = NULL;
 	int rc = qd_remap_open(img, &opts, &remap, err), stop = 0;
 
@@ -170,12 +171,16 @@ static int move_all(struct compact *c, struct qd_image *img, struct gathering *d
 		if (rc == QD_E_CANCELLED) {	/* between two batches: the image can be left clean */
 			stop = rc;
 			rc = 0;
+			qd_err_copy(&why, err);
+			qd_err_clear(err);
 		}
 	}
 	if (rc == 0)
-		rc = qd_remap_finish(remap, &stats, stop ? NULL : err);
+		rc = qd_remap_finish(remap, &stats, err);
 	c->res->flushes += stats.flushes;
 	qd_remap_free(remap);
+	if (rc == 0 && stop)
+		qd_err_copy(err, &why);
 	return rc ? rc : stop;
 }
 

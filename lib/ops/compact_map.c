@@ -10,6 +10,7 @@
  */
 #include "ops/compact_int.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/bytes.h"
@@ -21,6 +22,8 @@
 struct making {
 	struct qd_image *img;
 	struct compact_map *map;
+	struct qd_alloc *alloc;
+	bool dry_run;
 	uint64_t move_limit;		/* moves of singles that one round takes */
 };
 
@@ -88,17 +91,26 @@ static int compare_singles(const void *pa, const void *pb)
 	return a->cluster < b->cluster ? -1 : a->cluster > b->cluster;
 }
 
-/* A table that several L1 tables name is one. */
-static void sort_singles(struct compact_map *map)
+/* An L2 table that several L1 tables name is one; what else is named twice has no business to be. */
+static int sort_singles(struct making *m, struct qd_err *err)
 {
+	struct compact_map *map = m->map;
 	uint64_t kept = 0;
 
 	if (map->nsingles)
 		qsort(map->singles, map->nsingles, sizeof(*map->singles), compare_singles);
-	for (uint64_t i = 0; i < map->nsingles; i++)
-		if (!kept || map->singles[kept - 1].cluster != map->singles[i].cluster)
-			map->singles[kept++] = map->singles[i];
+	for (uint64_t i = 0; i < map->nsingles; i++) {
+		struct compact_single *s = &map->singles[i], *last = kept ? &map->singles[kept - 1] : NULL;
+
+		if (!last || last->cluster != s->cluster)
+			map->singles[kept++] = *s;
+		else if (s->kind != COMPACT_L2 || last->kind != COMPACT_L2)
+			return qd_err_set(err, QD_E_CORRUPT, "two tables lie at 0x%" PRIx64 ", and the image is not "
+					  "changed: run qdedup check",
+					  s->cluster << m->img->geom.cluster_bits);
+	}
 	map->nsingles = kept;
+	return 0;
 }
 
 const struct compact_single *compact_map_single(const struct compact_map *map, uint64_t cluster)
@@ -311,12 +323,31 @@ static int take_streams(void *ctx, struct qd_survey_content *v, unsigned n, stru
 
 /* ---- the plan ---- */
 
+/* Nothing can go where no refcount block counts it: the next round makes one, if it is worth it. */
+static bool is_counted(const struct making *m, uint64_t cluster)
+{
+	uint64_t index = cluster / m->img->geom.block_entries;
+
+	return m->dry_run || (index < qd_alloc_nblocks(m->alloc) && qd_alloc_block(m->alloc, index));
+}
+
+static void leave_runs(const struct making *m)
+{
+	for (uint64_t i = 0; i < m->map->nruns; i++) {
+		struct qd_compact_run *r = &m->map->runs[i];
+
+		for (uint64_t k = 0; r->to != QD_COMPACT_STAYS && k < r->nclusters; k++)
+			if (!is_counted(m, r->to + k))
+				r->to = QD_COMPACT_STAYS;
+	}
+}
+
 static int add_move(void *ctx, uint64_t from, uint64_t to, struct qd_err *err)
 {
 	struct making *m = ctx;
 	struct compact_map *map = m->map;
 
-	if (map->nmoves == m->move_limit)
+	if (map->nmoves == m->move_limit || !is_counted(m, to))
 		return 0;	/* the next round plans again */
 	if (map->nmoves == map->moves_capacity) {
 		uint64_t capacity = map->moves_capacity ? map->moves_capacity * 2 : 1024;
@@ -334,7 +365,8 @@ static int add_move(void *ctx, uint64_t from, uint64_t to, struct qd_err *err)
 int compact_map_make(const struct compact *c, struct qd_image *img, struct qd_alloc *alloc,
 		     struct compact_map *map, struct qd_err *err)
 {
-	struct making m = { .img = img, .map = map, .move_limit = qd_max_u64(c->memory / BYTES_PER_MOVE, 1024) };
+	struct making m = { .img = img, .map = map, .alloc = alloc, .dry_run = c->opts->dry_run,
+			    .move_limit = qd_max_u64(c->memory / BYTES_PER_MOVE, 1024) };
 	struct qd_survey_opts opts = { .threads = 1, .memory = c->memory / 4 };
 	struct qd_survey_ops ops = { .want = never, .commit = take_streams };
 	int rc = take_counts(&m, alloc, err);
@@ -351,10 +383,13 @@ int compact_map_make(const struct compact *c, struct qd_image *img, struct qd_al
 		rc = add_snapshot_tables(&m, err);
 	if (rc == 0)
 		rc = add_bitmaps(&m, err);
+	if (rc == 0)
+		rc = sort_singles(&m, err);
 	if (rc)
 		return rc;
-	sort_singles(map);
-	return qd_compact_plan(&map->used, map->runs, map->nruns, add_move, &m, &map->end, err);
+	rc = qd_compact_plan(&map->used, map->runs, map->nruns, add_move, &m, &map->end, err);
+	leave_runs(&m);
+	return rc;
 }
 
 void compact_map_free(struct compact_map *map)

@@ -441,6 +441,7 @@ static int move_all(struct packing *p, struct qd_err *err)
 {
 	struct qd_remap_opts opts = { .memory = p->c->memory / 2 };
 	struct qd_remap_stats stats = { 0 };
+	struct qd_err why;
 	int rc = qd_remap_open(p->img, &opts, &p->remap, err), stop = 0;
 
 	for (uint64_t i = 0, n; rc == 0 && stop == 0 && i < p->n; i += n) {
@@ -449,12 +450,16 @@ static int move_all(struct packing *p, struct qd_err *err)
 		if (rc == QD_E_CANCELLED) {	/* between two batches: the image can be left clean */
 			stop = rc;
 			rc = 0;
+			qd_err_copy(&why, err);
+			qd_err_clear(err);
 		}
 	}
 	if (rc == 0)
-		rc = qd_remap_finish(p->remap, &stats, stop ? NULL : err);
+		rc = qd_remap_finish(p->remap, &stats, err);
 	p->c->res->flushes += stats.flushes;
 	qd_remap_free(p->remap);
+	if (rc == 0 && stop)
+		qd_err_copy(err, &why);
 	return rc ? rc : stop;
 }
 

@@ -118,9 +118,6 @@ uint64_t qd_alloc_end(const struct qd_alloc *a);
 /* This cluster, which must be free: its refcount is 1 now. */
 int qd_alloc_claim_at(struct qd_alloc *a, uint64_t cluster, struct qd_err *err);
 
-/* Every cluster below `end` has a refcount block: what lacks one gets it, at the first cluster it counts. */
-int qd_alloc_cover(struct qd_alloc *a, uint64_t end, struct qd_err *err);
-
 /* Entries of the refcount table, and the cluster of block number `index` (0: there is none). */
 uint64_t qd_alloc_nblocks(const struct qd_alloc *a);
 uint64_t qd_alloc_block(const struct qd_alloc *a, uint64_t index);
@@ -128,8 +125,12 @@ uint64_t qd_alloc_block(const struct qd_alloc *a, uint64_t index);
 /* The block moves to `to`, just claimed; to be written, flushed and settled like any release. */
 int qd_alloc_move_block(struct qd_alloc *a, uint64_t index, uint64_t to, struct qd_err *err);
 
-/* Blocks that count nothing are taken out of the table; written, flushed and settled likewise. */
-int qd_alloc_drop_empty_blocks(struct qd_alloc *a, uint64_t *ret_dropped, struct qd_err *err);
+/*
+ * Before clusters move to the front: blocks that count nothing go where the file would not reach
+ * if it had no holes, and come, each at the first cluster that it counts, where one is missing before
+ * that; written, flushed and settled likewise.  *ret_changed: blocks that came or went.
+ */
+int qd_alloc_tidy_blocks(struct qd_alloc *a, uint64_t *ret_changed, struct qd_err *err);
 
 /* The table moves to the clusters from `to` on, just claimed; on stable storage at once, the old ones are released. */
 int qd_alloc_move_table(struct qd_alloc *a, uint64_t to, struct qd_err *err);

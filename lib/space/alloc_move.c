@@ -27,17 +27,6 @@ int qd_alloc_claim_at(struct qd_alloc *a, uint64_t cluster, struct qd_err *err)
 	return rc;
 }
 
-int qd_alloc_cover(struct qd_alloc *a, uint64_t end, struct qd_err *err)
-{
-	uint64_t nblocks = qd_min_u64(qd_div_up(end, a->image.geom->block_entries), a->nentries);
-	int rc = 0;
-
-	for (uint64_t i = 0; rc == 0 && i < nblocks; i++)
-		if (!a->table[i])
-			rc = alloc_add_block(a, i, err);
-	return rc;
-}
-
 uint64_t qd_alloc_nblocks(const struct qd_alloc *a)
 {
 	return a->nentries;
@@ -71,37 +60,73 @@ int qd_alloc_move_block(struct qd_alloc *a, uint64_t index, uint64_t to, struct 
 	return rc;
 }
 
-/* Counts nothing, or nothing but itself. */
-static bool is_empty(const struct qd_geom *g, const uint8_t *block, uint64_t index, uint64_t self)
-{
-	for (uint64_t i = 0; i < g->block_entries; i++)
-		if (qd_refcount_get(block, g->refcount_order, i) && index * g->block_entries + i != self)
-			return false;
-	return true;
-}
+/* ---- blocks that are needed ---- */
 
-int qd_alloc_drop_empty_blocks(struct qd_alloc *a, uint64_t *ret_dropped, struct qd_err *err)
+struct tidying {
+	bool *needed;		/* by number of the block: counts something besides itself */
+	uint64_t used;		/* clusters counted, blocks that are not needed left aside */
+};
+
+static int look_at_block(struct qd_alloc *a, uint64_t index, struct tidying *t, struct qd_err *err)
 {
 	const struct qd_geom *g = a->image.geom;
-	int rc = 0;
+	uint64_t self = qd_alloc_block(a, index), n = 0;
+	uint8_t *block;
+	int rc = alloc_get_block(a, index, &block, err);
 
-	*ret_dropped = 0;
+	if (rc || !block)
+		return rc;
+	for (uint64_t i = 0; i < g->block_entries; i++)
+		n += index * g->block_entries + i != self && qd_refcount_get(block, g->refcount_order, i);
+	t->needed[index] = n > 0;
+	t->used += n;
+	if (self / g->block_entries == index)
+		t->used += n > 0;
+	else
+		t->used -= n == 0;	/* by another block, which was or will be looked at */
+	return 0;
+}
+
+/* Clusters of a file without holes: those in use, and a block wherever none is needed now. */
+static uint64_t shortest(const struct qd_alloc *a, const struct tidying *t)
+{
+	uint64_t end = t->used;
+
+	for (uint64_t i = 0; i < a->nentries && i * a->image.geom->block_entries < end; i++)
+		end += !t->needed[i];
+	return end;
+}
+
+static int drop_block(struct qd_alloc *a, uint64_t index, struct qd_err *err)
+{
+	uint64_t self = qd_alloc_block(a, index);
+
+	alloc_set_entry(a, index, 0);
+	if (self / a->image.geom->block_entries != index)
+		return qd_alloc_release(a, self, err);
+	qd_cache_drop(a->image.cache, self << a->image.geom->cluster_bits);	/* nobody counts it any more */
+	return 0;
+}
+
+int qd_alloc_tidy_blocks(struct qd_alloc *a, uint64_t *ret_changed, struct qd_err *err)
+{
+	struct tidying t = { .needed = calloc(a->nentries + 1, sizeof(*t.needed)) };
+	uint64_t end;
+	int rc = t.needed ? 0 : qd_err_nomem(err, "a list of refcount blocks");
+
+	*ret_changed = 0;
+	for (uint64_t i = 0; rc == 0 && i < a->nentries; i++)
+		rc = look_at_block(a, i, &t, err);
+	end = rc ? 0 : shortest(a, &t);
 	for (uint64_t i = 0; rc == 0 && i < a->nentries; i++) {
-		uint64_t self = qd_alloc_block(a, i);
-		uint8_t *block;
+		bool below = i * a->image.geom->block_entries < end;
 
-		if (!self)
+		if (below == (a->table[i] != 0) || t.needed[i])
 			continue;
-		rc = alloc_get_block(a, i, &block, err);
-		if (rc || !is_empty(g, block, i, self))
-			continue;
-		alloc_set_entry(a, i, 0);
-		++*ret_dropped;
-		if (self / g->block_entries == i)	/* nobody counts it any more */
-			qd_cache_drop(a->image.cache, self << g->cluster_bits);
-		else
-			rc = qd_alloc_release(a, self, err);
+		rc = below ? alloc_add_block(a, i, err) : drop_block(a, i, err);
+		++*ret_changed;
 	}
+	free(t.needed);
 	return rc;
 }
 
