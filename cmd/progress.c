@@ -134,8 +134,8 @@ static int on_progress(void *ctx, uint64_t current, uint64_t total)
 	} else if (p->wanted && now - p->drawn >= (p->terminal ? REDRAW_SECONDS : LOG_SECONDS)) {
 		draw(p, now, p->terminal, false);
 	}
-	if (p->fd >= 0 && now - p->told >= REDRAW_SECONDS)
-		tell(p, now, false);
+	if (p->fd >= 0 && (current || total) && now - p->told >= REDRAW_SECONDS)
+		tell(p, now, false);	/* before that nothing is known, but ^C is noticed */
 	return signals_caught();
 }
 

@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "base/io_file.h"
 #include "ops/scan_int.h"
+#include "ops/scan_names.h"
 #include "ops/scan_record.h"
 
 #define BUFFER (64u << 10)	/* the longest line, too */
@@ -36,6 +37,8 @@ struct merge {
 	struct scan s;
 	struct input *inputs;
 	unsigned ninputs;
+	struct scan_names images;	/* name -> index, while views are collected */
+	struct scan_names views;	/* label -> index */
 	const char *hash;		/* owned by digest.c; NULL: not known yet */
 	uint64_t sizes[QD_SCAN_NSIZES_MAX];	/* that all files have */
 	unsigned nsizes;
@@ -46,16 +49,11 @@ struct merge {
 
 /* ---- lines ---- */
 
-static int open_input(struct merge *m, struct input *in, const char *path, struct qd_err *err)
+static int open_input(struct input *in, const char *path, struct qd_err *err)
 {
-	int r;
-
-	(void)m;
 	if (!strcmp(path, "-"))
-		r = qd_io_stream_open(STDIN_FD, "standard input", &in->io, err);
-	else
-		r = qd_io_stream_open_path(path, &in->io, err);
-	return r;
+		return qd_io_stream_open(STDIN_FD, "standard input", &in->io, err);
+	return qd_io_stream_open_path(path, &in->io, err);
 }
 
 static int refill(struct merge *m, struct input *in, struct qd_err *err)
@@ -114,15 +112,6 @@ static int next_line(struct merge *m, struct input *in, char **ret_line, struct 
 
 /* ---- views ---- */
 
-static unsigned find_image(const struct scan *s, const char *name)
-{
-	unsigned i = 0;
-
-	while (i < s->nimages && strcmp(s->images[i].name, name))
-		i++;
-	return i;
-}
-
 /* Every file counts at the same sizes, with the same hash. */
 static int match(struct merge *m, const struct qd_scan_line *line, struct qd_err *err)
 {
@@ -148,15 +137,7 @@ static int match(struct merge *m, const struct qd_scan_line *line, struct qd_err
 	return 0;
 }
 
-static struct scan_view *find_view_unsorted(struct scan *s, const char *label)
-{
-	for (unsigned i = 0; i < s->nviews; i++)
-		if (!strcmp(s->views[i].label, label))
-			return &s->views[i];
-	return NULL;
-}
-
-static int same_view(struct scan_view *v, const struct qd_scan_line *line, struct qd_err *err)
+static int same_view(const struct scan_view *v, const struct qd_scan_line *line, struct qd_err *err)
 {
 	if (v->size != line->offset || memcmp(v->zero_nbytes, line->zero_nbytes, sizeof(v->zero_nbytes)) ||
 	    memcmp(v->inherited_nbytes, line->inherited_nbytes, sizeof(v->inherited_nbytes)))
@@ -167,39 +148,61 @@ static int same_view(struct scan_view *v, const struct qd_scan_line *line, struc
 	return 0;
 }
 
-static int add_view(struct merge *m, const struct qd_scan_line *line, struct qd_err *err)
+/* The image of that name, new if need be. */
+static int take_image(struct merge *m, const char *name, bool backing, unsigned *ret_image, struct qd_err *err)
 {
-	struct scan *s = &m->s;
-	struct scan_view *v = find_view_unsorted(s, line->label);
-	char *name = NULL, *snapshot = NULL;
 	struct scan_image *image;
-	unsigned i;
-	int r = match(m, line, err);
+	int r;
 
-	if (!r)
-		r = v ? same_view(v, line, err)
-		      : qd_scan_record_parse_label(line->label, &name, &snapshot, err);
+	if (qd_scan_names_find(&m->images, name, ret_image))
+		return 0;
+	*ret_image = m->s.nimages;
+	r = qd_scan_add_image(&m->s, name, &image, err);
 	if (r)
 		return r;
-	i = v ? v->image : find_image(s, name);
-	if (i == s->nimages) {
-		r = qd_scan_add_image(s, name, &image, err);
-		if (!r)
-			image->backing = line->backing;
-	}
-	if (!r && !v) {
-		r = qd_scan_add_view(s, i, snapshot, line->offset, err);
-		v = &s->views[s->nviews - 1];
-	}
+	image->backing = backing;
+	return qd_scan_names_add(&m->images, image->name, *ret_image, err);
+}
+
+static int new_view(struct merge *m, const struct qd_scan_line *line, struct qd_err *err)
+{
+	struct scan *s = &m->s;
+	char *name = NULL, *snapshot = NULL;
+	unsigned image = 0;
+	int r = qd_scan_record_parse_label(line->label, &name, &snapshot, err);
+
+	if (!r)
+		r = take_image(m, name, line->backing, &image, err);
+	if (!r)
+		r = qd_scan_add_view(s, image, snapshot, line->offset, err);
 	if (!r) {
-		s->images[i].backing = s->images[i].backing && line->backing;	/* somebody named it */
+		struct scan_view *v = &s->views[s->nviews - 1];
+
+		if (strcmp(v->label, line->label) != 0)		/* one name, one label */
+			r = qd_err_set(err, QD_E_CORRUPT, "'%s' is not a name as records have it", line->label);
 		memcpy(v->zero_nbytes, line->zero_nbytes, sizeof(v->zero_nbytes));
 		memcpy(v->inherited_nbytes, line->inherited_nbytes, sizeof(v->inherited_nbytes));
-		if (!v->snapshot)
-			s->images[i].virtual_size = v->size;
+		if (!snapshot)
+			s->images[image].virtual_size = v->size;
 	}
+	if (!r)
+		r = qd_scan_names_add(&m->views, s->views[s->nviews - 1].label, s->nviews - 1, err);
 	free(name);
 	free(snapshot);
+	return r;
+}
+
+static int add_view(struct merge *m, const struct qd_scan_line *line, struct qd_err *err)
+{
+	unsigned view = m->s.nviews;
+	int r = match(m, line, err);
+
+	if (!r && qd_scan_names_find(&m->views, line->label, &view))
+		r = same_view(&m->s.views[view], line, err);
+	else if (!r)
+		r = new_view(m, line, err);
+	if (!r && !line->backing)	/* somebody named it */
+		m->s.images[m->s.views[view].image].backing = false;
 	return r;
 }
 
@@ -371,7 +374,7 @@ static int open_all(struct merge *m, struct qd_err *err)
 		return qd_err_nomem(err, "inputs");
 	for (unsigned i = 0; i < o->nsources; i++) {
 		uint64_t nbytes = 0;
-		int r = open_input(m, &m->inputs[i], o->sources[i].path, err);
+		int r = open_input(&m->inputs[i], o->sources[i].path, err);
 
 		if (r)
 			return r;
@@ -423,6 +426,8 @@ int qd_scan_merge(const struct qd_scan_opts *opts, struct qd_scan_report *ret_re
 		qd_io_close(m.inputs[i].io);
 		free(m.inputs[i].buf);
 	}
+	qd_scan_names_free(&m.images);
+	qd_scan_names_free(&m.views);
 	free(m.inputs);
 	free(m.batch);
 	qd_scan_clear(&m.s);

@@ -246,6 +246,8 @@ int qd_scan_plan(struct scan *s, struct qd_err *err)
 		r = plan_image(s, i, err);
 		if (r)
 			r = qd_scan_leave_out(s, &s->images[i], r, err);
+		if (!r)			/* somebody may press ^C while thousands are opened */
+			r = qd_progress_add(s->opts->progress, 0, err);
 	}
 	return r ? r : qd_scan_number_units(s, err);
 }

@@ -93,10 +93,10 @@ static void try(size_t n, size_t size, enum content content, uint64_t memory, ui
 	while ((rc = qd_spill_next(s, &leaf, NULL)) > 0) {
 		CU_ASSERT_EQUAL_FATAL(qd_spill_load(s, &leaf, NULL), 0);
 		CU_ASSERT_FATAL(leaf.n > 0 && leaf.n <= n - at);
-		CU_ASSERT(leaf.n == 1 || leaf.n * size <= leaf_nbytes);
-		CU_ASSERT_EQUAL(memcmp(leaf.records, all + at * size, leaf.n * size), 0);
-		if (at && !memcmp(last, leaf.records, KEY))
-			CU_ASSERT(leaf.tied && last_tied);
+		CU_ASSERT_FATAL(leaf.n == 1 || leaf.n * size <= leaf_nbytes);
+		CU_ASSERT_EQUAL_FATAL(memcmp(leaf.records, all + at * size, leaf.n * size), 0);
+		/* Fatal: wherever keys are many there would be as many failures, each a line. */
+		CU_ASSERT_FATAL(!at || memcmp(last, leaf.records, KEY) != 0 || (leaf.tied && last_tied));
 		memcpy(last, leaf.records + (leaf.n - 1) * size, KEY);
 		last_tied = leaf.tied;
 		at += leaf.n;
