@@ -424,7 +424,7 @@ static int divide(struct qd_spill *s, struct qd_spill_part *p, struct qd_err *er
 	}
 	for (unsigned k = 0; k < NPARTS; k++) {
 		l->parts[k].equal = p->equal + 1;
-		l->parts[k].tied = p->tied || p->equal >= s->opts.key_nbytes;
+		l->parts[k].tied = p->equal >= s->opts.key_nbytes;
 	}
 	l->above = s->level;
 	s->level = l;

@@ -17,6 +17,7 @@
 #include "ops/scan_int.h"
 
 #define PROGRAM_NBYTES (6u << 20)	/* the program itself, its libraries and stacks */
+#define THREAD_NBYTES (192u << 10)	/* stack, buffers of a digest, what malloc keeps */
 #define STRETCH (1u << 20)
 #define MEMORY_LEAST (4u << 20)
 
@@ -112,14 +113,31 @@ static uint64_t expect_records(void *ctx)
 	return sum;
 }
 
-static bool tables_fit(const struct scan *s, uint64_t *ret_need)
+/* What the counts of one thread take. */
+static uint64_t tally_nbytes(const struct scan *s)
 {
 	uint64_t each = sizeof(struct scan_count) + (s->matrix ? s->nimages * 8ull : 0) +
 			(s->strips ? QD_SCAN_STRIP * sizeof(struct qd_scan_part) : 0);
+	uint64_t all;
 
-	*ret_need = UINT64_MAX / 8;
-	return qd_mul_u64(each * s->nsizes, (uint64_t)s->nimages * (s->threads + 1ull), ret_need) &&
-	       *ret_need <= s->memory / 4;
+	return qd_mul_u64(each * s->nsizes, s->nimages, &all) ? qd_min_u64(all, UINT64_MAX / 16) :
+								UINT64_MAX / 16;
+}
+
+/* With one thread there are two tallies: its own, and the sum. */
+static bool tables_fit(const struct scan *s, uint64_t *ret_need)
+{
+	*ret_need = 2 * tally_nbytes(s);
+	return *ret_need <= s->memory / 4;
+}
+
+/* No more threads than there is memory for. */
+static void limit_threads(struct scan *s)
+{
+	uint64_t each = tally_nbytes(s) + (uint64_t)s->opts->top * sizeof(struct scan_best) * s->nsizes;
+	uint64_t most = s->memory / 4 / (each + THREAD_NBYTES);
+
+	s->threads = (unsigned)qd_max_u64(1, qd_min_u64(s->threads, most ? most - 1 : 0));
 }
 
 /* What grows with the images.  What was not asked for by name goes first, pairs before strips. */
@@ -138,7 +156,7 @@ static int choose_tables(struct scan *s, struct qd_err *err)
 	if (tables_fit(s, &need) || (!s->matrix && !s->strips))
 		return 0;	/* a little for each image there must be */
 	return qd_err_set(err, QD_E_NOMEM, "counts for %u images, pair by pair or part by part, need %" PRIu64
-			  " bytes: more --memory or fewer --threads", s->nimages, need * 4);
+			  " bytes: more --memory", s->nimages, need * 4 + PROGRAM_NBYTES);
 }
 
 static int read_views(struct scan *s, struct qd_err *err)
@@ -218,6 +236,7 @@ int qd_scan_start(struct scan *s, struct qd_err *err)
 	};
 	int r = choose_tables(s, err);
 
+	limit_threads(s);
 	return r ? r : qd_spill_new(&spill, &s->spill, err);
 }
 
