@@ -343,27 +343,38 @@ static int read_records(struct merge *m, struct input *in, struct qd_err *err)
 
 /* ---- the whole ---- */
 
+/* A stream is read once, from where it is; a file can be opened again, and thousands need not be at once. */
+static void leave_input(struct input *in)
+{
+	if (in->io->is_stream)
+		return;
+	qd_io_close(in->io);
+	in->io = NULL;
+	in->pos -= in->end - in->begin;
+	in->begin = in->end = 0;
+	in->eof = false;
+	free(in->buf);
+	in->buf = NULL;
+}
+
 static int for_inputs(struct merge *m, int (*read)(struct merge *m, struct input *in, struct qd_err *err),
 		      struct qd_err *err)
 {
 	for (unsigned i = 0; i < m->ninputs; i++) {
 		struct input *in = &m->inputs[i];
-		int r = read(m, in, err);
+		int r = in->io ? 0 : open_input(in, m->s.opts->sources[i].path, err);
 
 		if (r)
+			return r;
+		r = read(m, in, err);
+		if (r)
 			return qd_err_file(err, r, in->io->name);
-		if (in->io->is_stream)
-			continue;
-		/* A file can be read again: thousands of buffers need not be kept. */
-		in->pos -= in->end - in->begin;
-		in->begin = in->end = 0;
-		in->eof = false;
-		free(in->buf);
-		in->buf = NULL;
+		leave_input(in);
 	}
 	return 0;
 }
 
+/* Each once, to see that they are there and how long. */
 static int open_all(struct merge *m, struct qd_err *err)
 {
 	const struct qd_scan_opts *o = m->s.opts;
@@ -373,17 +384,19 @@ static int open_all(struct merge *m, struct qd_err *err)
 	if (!m->inputs)
 		return qd_err_nomem(err, "inputs");
 	for (unsigned i = 0; i < o->nsources; i++) {
+		struct input *in = &m->inputs[i];
 		uint64_t nbytes = 0;
-		int r = open_input(&m->inputs[i], o->sources[i].path, err);
+		int r = open_input(in, o->sources[i].path, err);
 
 		if (r)
 			return r;
 		m->ninputs++;
-		if (!m->inputs[i].io->is_stream)
-			r = qd_io_size(m->inputs[i].io, &nbytes, err);
+		if (!in->io->is_stream)
+			r = qd_io_size(in->io, &nbytes, err);
 		if (r)
 			return r;
 		total += nbytes;
+		leave_input(in);
 	}
 	if (o->progress)
 		qd_progress_set_total(o->progress, total);
@@ -398,7 +411,7 @@ static int merge(struct merge *m, struct qd_scan_report *ret_report, struct qd_e
 		r = for_inputs(m, read_head, err);
 	if (!r && !m->hash)
 		r = qd_err_file(err, qd_err_set(err, QD_E_CORRUPT, "not a file of records: no line #image"),
-				m->inputs[0].io->name);
+				m->s.opts->sources[0].path);
 	if (r)
 		return r;
 	qd_scan_take_digest(&m->s, qd_digest_find(m->hash), true);
