@@ -7,11 +7,11 @@
 #include "ops/check_index.h"
 
 #include "base/host.h"
+#include "dedup/log.h"
 #include "format/entry.h"
 #include "ops/known.h"
 #include "ops/rehash.h"
 #include "ops/survey.h"
-#include "txn/journal.h"
 
 struct index_check {
 	const struct qd_check_opts *opts;
@@ -47,32 +47,25 @@ static void bad_block(void *ctx, uint32_t block, const char *why)
 
 static int check_journal(struct index_check *x, struct qd_err *err)
 {
-	const struct qd_table_ext *ext = &x->c->ext;
-	struct qd_journal_place place = {
-		.off = x->c->off + ext->journal_off, .log_nbytes = ext->log_nbytes,
-		.redo_nbytes = ext->redo_nbytes,
-		.owner = { ext->identity_hi, ext->identity_lo, ext->generation },
-		.closed_generation = ext->log_generation, .closed_clusters = ext->log_clusters,
-	};
 	struct qd_journal_state state;
 	struct qd_journal *j = NULL;
 	struct qd_err local = { .code = 0 };
-	int rc;
+	uint64_t at = x->c->off + x->c->ext.journal_off;
+	int rc = qd_log_open(x->c->io, x->c->off, &x->c->ext, &j, &local);
 
-	if (!ext->journal_off)
-		return 0;
-	rc = qd_journal_open(x->c->io, &place, ext->digest_nbytes, &j, &local);
 	if (rc == QD_E_CORRUPT) {
-		found(x, QD_F_INDEX_JOURNAL, place.off, 1, 0, local.msg);
+		found(x, QD_F_INDEX_JOURNAL, at, 1, 0, local.msg);
 		return 0;
 	}
 	if (rc) {
 		qd_err_copy(err, &local);
 		return rc;
 	}
+	if (!j)
+		return 0;
 	qd_journal_state(j, &state);
 	if (state.health == QD_JOURNAL_DAMAGED)
-		found(x, QD_F_INDEX_JOURNAL, place.off, 1, 0, state.why);
+		found(x, QD_F_INDEX_JOURNAL, at, 1, 0, state.why);
 	qd_journal_close(j);
 	return 0;
 }

@@ -116,8 +116,8 @@ bool dedup_index_knows(void *ctx, struct qd_survey_content *x)
 	struct dedup *d = ctx;
 	struct qd_record r;
 
-	if (!d->known || (d->container->state == QD_CONTAINER_PARTIAL && !x->c.pins) ||
-	    qd_known_find(d->known, x->c.entry, &r, NULL) != 1 ||
+	if (!d->known || qd_known_find(d->known, x->c.entry, &r, NULL) != 1 ||
+	    !qd_known_holds(d->container, d->img, &x->c, &r) ||
 	    memcmp(r.hash, d->zeros, d->digest->nbytes) == 0)
 		return false;
 	memcpy(x->digest, r.hash, d->digest->nbytes);

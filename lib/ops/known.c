@@ -11,7 +11,8 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "txn/journal.h"
+#include "dedup/log.h"
+#include "format/entry.h"
 
 struct change {
 	struct qd_record record;
@@ -180,23 +181,18 @@ static int apply_changes(struct qd_known *k, struct qd_err *err)
 
 static int load_log(struct qd_known *k, const struct qd_container *c, struct qd_err *err)
 {
-	struct qd_journal_place place = {
-		.off = c->off + c->ext.journal_off, .log_nbytes = c->ext.log_nbytes, .redo_nbytes = c->ext.redo_nbytes,
-		.owner = { c->ext.identity_hi, c->ext.identity_lo, c->ext.generation },
-		.closed_generation = c->ext.log_generation, .closed_clusters = c->ext.log_clusters,
-	};
 	struct qd_journal *j = NULL;
 	struct qd_journal_state state = { .health = QD_JOURNAL_DAMAGED };
-	int rc;
+	struct qd_err local = { .code = 0 };
+	int rc = qd_log_open(c->io, c->off, &c->ext, &j, &local);
 
-	if (!c->ext.journal_off)
-		return 0;
-	rc = qd_journal_open(c->io, &place, c->ext.digest_nbytes, &j, err);
-	if (rc && rc != QD_E_CORRUPT)
+	if (rc && rc != QD_E_CORRUPT) {
+		qd_err_copy(err, &local);
 		return rc;
-	if (rc)
-		qd_err_clear(err);
-	else
+	}
+	if (rc == 0 && !j)
+		return 0;
+	if (j)
 		qd_journal_state(j, &state);
 	rc = 0;
 	if (state.health == QD_JOURNAL_DAMAGED)
@@ -279,6 +275,16 @@ uint64_t qd_known_count(const struct qd_known *k)
 uint64_t qd_known_logged(const struct qd_known *k)
 {
 	return k->logged;
+}
+
+bool qd_known_holds(const struct qd_container *c, const struct qd_image *img, const struct qd_surveyed *s,
+		    const struct qd_record *record)
+{
+	if (c->state == QD_CONTAINER_VALID)
+		return true;
+	if (c->state != QD_CONTAINER_PARTIAL || !s->pins || (record->flags & QD_RECORD_PARTIAL))
+		return false;
+	return !img->geom.extended_l2 || qd_l2_is_compressed(s->entry) || (uint32_t)s->bitmap == UINT32_MAX;
 }
 
 const struct qd_digest *qd_known_digest(const struct qd_known *k)

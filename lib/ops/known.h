@@ -9,6 +9,7 @@
 #define QD_OPS_KNOWN_H
 
 #include "dedup/container.h"
+#include "ops/survey.h"
 
 struct qd_known;
 
@@ -22,6 +23,14 @@ void qd_known_free(struct qd_known *k);
 
 /* 1: *ret_record filled; 0: nothing is known of the entry (COPIED clear). */
 int qd_known_find(struct qd_known *k, uint64_t entry, struct qd_record *ret_record, struct qd_err *err);
+
+/*
+ * Is a record what reading its cluster would give?  In state valid, each; in state partial those
+ * of clusters that the pin references: they keep their bytes, but which subclusters of an
+ * extended entry count may have changed.
+ */
+bool qd_known_holds(const struct qd_container *c, const struct qd_image *img, const struct qd_surveyed *s,
+		    const struct qd_record *record);
 
 /* Records, those of damaged blocks included. */
 uint64_t qd_known_count(const struct qd_known *k);

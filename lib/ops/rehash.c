@@ -50,17 +50,6 @@ struct rehash {
 
 /* ---- what is known ---- */
 
-/* True when the record is what reading the cluster would give. */
-static bool is_proven(const struct rehash *r, const struct qd_surveyed *c, const struct qd_record *record)
-{
-	if (r->old->state == QD_CONTAINER_VALID)
-		return true;
-	/* A pinned cluster keeps its bytes, but which of its subclusters count may have changed. */
-	if (!c->pins || (record->flags & QD_RECORD_PARTIAL))
-		return false;
-	return !r->img->geom.extended_l2 || qd_l2_is_compressed(c->entry) || (uint32_t)c->bitmap == UINT32_MAX;
-}
-
 static bool want(void *ctx, const struct qd_surveyed *c, uint64_t number)
 {
 	struct rehash *r = ctx;
@@ -70,7 +59,8 @@ static bool want(void *ctx, const struct qd_surveyed *c, uint64_t number)
 	if (!r->keeps)
 		return true;
 	/* An error here comes up again when the record is made. */
-	return qd_known_find(r->ahead, c->entry, &record, NULL) != 1 || !is_proven(r, c, &record);
+	return qd_known_find(r->ahead, c->entry, &record, NULL) != 1 ||
+	       !qd_known_holds(r->old, r->img, c, &record);
 }
 
 /* ---- records ---- */

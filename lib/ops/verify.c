@@ -52,16 +52,6 @@ static bool is_partial(const struct verify *v, const struct qd_surveyed *c)
 	       (uint32_t)c->bitmap != UINT32_MAX;
 }
 
-/* A record says what the cluster must hold; somebody else may have written those that are not pinned. */
-static bool holds(const struct verify *v, const struct qd_surveyed *c, const struct qd_record *record)
-{
-	bool partial = (record->flags & QD_RECORD_PARTIAL) != 0;
-
-	if (v->index->state == QD_CONTAINER_VALID)
-		return true;
-	return c->pins && !partial && !is_partial(v, c);
-}
-
 static bool want(void *ctx, const struct qd_surveyed *c, uint64_t number)
 {
 	struct verify *v = ctx;
@@ -69,7 +59,7 @@ static bool want(void *ctx, const struct qd_surveyed *c, uint64_t number)
 
 	(void)number;
 	return qd_known_find(v->ahead, c->entry, &record, NULL) == 1 &&
-	       (v->compares_all || holds(v, c, &record));
+	       (v->compares_all || qd_known_holds(v->index, v->img, c, &record));
 }
 
 static int add_entry(struct entries *e, uint64_t entry, struct qd_err *err)
@@ -105,7 +95,7 @@ static int compare(struct verify *v, const struct qd_survey_content *x, struct q
 
 	if (rc != 1)
 		return rc < 0 ? rc : qd_err_set(err, QD_E_IO, "the index changed while it was read");
-	proven = holds(v, &x->c, &record);
+	proven = qd_known_holds(v->index, v->img, &x->c, &record);
 	v->nsame += is_same_place(v, &x->c, &record);
 	v->nunproven += !proven;
 	v->result->checked++;
