@@ -40,6 +40,8 @@
  *      QD_REPAIR_LEAKS not while there is any corruption but of counts and flags.
  *  R8  while refcounts alone are changed, a version 3 image is marked dirty: should we die,
  *      QEMU itself repairs it at the next opening.
+ *  R9  when more than counts and flags is repaired, the index is partial afterwards: which cluster
+ *      is used for what may have changed, and a record may speak of what it held before.
  *
  * Left to others: locking (the caller opened the file for writing), guest data, backups.
  */
@@ -234,6 +236,10 @@ static int plan_and_do(struct rep *r, struct qd_io *io, struct qd_repair_result 
 		return 0;
 	}
 	res->changed = true;
+	if (!qd_plan_is_empty(r->plan))
+		rc = qd_rep_distrust_index(r, &res->before, err);
+	if (rc)
+		return rc;
 	if (!r->opts->dry_run)
 		return qd_rep_carry_out(r, io, res, err);
 	res->after = r->check;

@@ -25,8 +25,8 @@ static int set_bits(struct rep *r, struct qd_queue *q, uint64_t clear, uint64_t 
 	return qd_queue_write(q, word, sizeof(word), QD_HEADER_OFF_INCOMPATIBLE, err);
 }
 
-/* R8: is everything but counts and flags in order, and QEMU able to deal with it? */
-static bool may_mark_dirty(const struct qd_check_result *c)
+/* Is everything but counts and flags in order? */
+static bool is_mild(const struct qd_check_result *c)
 {
 	uint64_t mild = c->count[QD_F_COPIED_SET] + c->count[QD_F_COPIED_CLEAR] +
 			c->count[QD_F_L1_COPIED_SET] + c->count[QD_F_L1_COPIED_CLEAR] +
@@ -66,9 +66,22 @@ static int finish(struct rep *r, struct qd_io *io, struct qd_queue *q, bool mark
 	return rc;
 }
 
+int qd_rep_distrust_index(struct rep *r, const struct qd_check_result *before, struct qd_err *err)
+{
+	uint64_t bits;
+	int rc;
+
+	if (is_mild(before) || r->header.version < 3 || !(r->header.autoclear & QD_AUTOCLEAR_INDEX))
+		return 0;
+	rc = qd_plan_get64(r->plan, QD_HEADER_OFF_AUTOCLEAR, &bits, err);
+	return rc ? rc : qd_plan_put64(r->plan, QD_HEADER_OFF_AUTOCLEAR, bits & ~QD_AUTOCLEAR_INDEX,
+				       QD_PLAN_DROP, err);
+}
+
 int qd_rep_carry_out(struct rep *r, struct qd_io *io, struct qd_repair_result *res, struct qd_err *err)
 {
-	bool mark = may_mark_dirty(&res->before) && !qd_plan_is_empty(r->plan);
+	/* R8: QEMU is able to deal with it. */
+	bool mark = is_mild(&res->before) && !qd_plan_is_empty(r->plan);
 	struct qd_queue_stats stats;
 	struct qd_queue *q = NULL;
 	int rc = 0;

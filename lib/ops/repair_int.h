@@ -99,6 +99,9 @@ int qd_rep_fix_copied(struct rep *r, const struct qd_finding *f, struct qd_err *
 /* Writes what is planned to io, R6 and R8 included; fills in res->after. */
 int qd_rep_carry_out(struct rep *r, struct qd_io *io, struct qd_repair_result *res, struct qd_err *err);
 
+/* R9; before: what was found before the repair. */
+int qd_rep_distrust_index(struct rep *r, const struct qd_check_result *before, struct qd_err *err);
+
 /* Makes new refcount structures, all counts zero, and leads the header there. */
 int qd_rep_new_refcounts(struct rep *r, struct qd_err *err);
 

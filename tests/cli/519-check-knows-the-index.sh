@@ -63,6 +63,24 @@ ok "$QDEDUP" check --output=json freed.qcow2 >check.json
 [ "$(json check.json 'd["finding-counts"]["index-record"]')" -ge 16 ] || die 'too few records of freed clusters'
 repairs freed.qcow2
 
+# A repair of counts and flags alone leaves the index as it is; one of tables makes it partial, and what
+# verify then says is right.
+cp img.qcow2 low.qcow2
+table=$(($(peek low.qcow2 "$(peek low.qcow2 40 8)" 8) & 0x00fffffffffffe00))
+poke low.qcow2 $table 8 $(($(peek low.qcow2 $table 8) ^ (1 << 63)))
+exits 2 "$QDEDUP" check -q low.qcow2
+ok "$QDEDUP" check --repair -q low.qcow2
+is 1 "$(index bit low.qcow2)" 'feature bit after a flag was set'
+cp img.qcow2 lost.qcow2
+poke lost.qcow2 $table 8 "$(peek lost.qcow2 48 8)"
+exits 2 "$QDEDUP" check -q lost.qcow2
+exits 0 "$QDEDUP" check --repair -q lost.qcow2
+is 0 "$(index bit lost.qcow2)" 'feature bit after a table was changed'
+checked lost.qcow2 partial 0
+judge_index lost.qcow2
+rehash lost.qcow2
+checked lost.qcow2 valid 0
+
 # No index, a raw file, a damaged image.
 qemu-img convert -O qcow2 base.raw none.qcow2
 checked none.qcow2 absent 0
