@@ -25,6 +25,7 @@ struct qd_fingerprint {
 struct qd_fingerprint qd_fingerprint_of(const void *data, size_t nbytes);
 
 #define QD_DIGEST_MAX 32u		/* bytes */
+#define QD_DIGEST_BATCH 16u		/* contents, of qd_digester_compute_many */
 #define QD_DIGEST_DEFAULT "xxh128"
 
 /* A named digest: one row of the table in digest.c. */
@@ -54,8 +55,11 @@ void qd_digester_free(struct qd_digester *d);
 /* ret gets digest->nbytes bytes. */
 int qd_digester_compute(struct qd_digester *d, const void *data, size_t nbytes, uint8_t *ret, struct qd_err *err);
 
-/* The same of two contents of one length, which may be faster than one after the other. */
-int qd_digester_compute_two(struct qd_digester *d, const void *const data[2], size_t nbytes,
-			    uint8_t *const ret[2], struct qd_err *err);
+/*
+ * The same of n contents of one length, which may be faster than one after the other; how much
+ * grows with n up to QD_DIGEST_BATCH.
+ */
+int qd_digester_compute_many(struct qd_digester *d, const void *const *data, unsigned n, size_t nbytes,
+			     uint8_t *const *ret, struct qd_err *err);
 
 #endif

@@ -28,7 +28,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define GROUPS 16u
 
-static const uint32_t K[64] = {
+const uint32_t qd_sha256_k[64] = {
 	0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
 	0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
 	0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -69,7 +69,7 @@ TARGET INLINE __m128i next_words(const __m128i w[4], unsigned g)
 
 TARGET INLINE void four_rounds(struct lane *l, __m128i words, unsigned g)
 {
-	__m128i sum = _mm_add_epi32(words, _mm_loadu_si128((const __m128i *)(const void *)(K + 4 * g)));
+	__m128i sum = _mm_add_epi32(words, _mm_loadu_si128((const __m128i *)(const void *)(qd_sha256_k + 4 * g)));
 
 	l->cdgh = _mm_sha256rnds2_epu32(l->cdgh, l->abef, sum);
 	l->abef = _mm_sha256rnds2_epu32(l->abef, l->cdgh, _mm_shuffle_epi32(sum, 0x0e));

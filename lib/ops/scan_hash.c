@@ -70,17 +70,25 @@ static int digest(struct scan_cells *c, const uint8_t *data, size_t nbytes, uint
 	return r;
 }
 
-/* Of two clusters of the smallest size, which must be within the array. */
-static int digest_two(struct scan_cells *c, const uint8_t *const data[2], const size_t unit[2], struct qd_err *err)
+/* Clusters of the smallest size whose digests are computed together. */
+struct together {
+	unsigned n;
+	size_t unit[QD_DIGEST_BATCH];
+	const void *data[QD_DIGEST_BATCH];
+};
+
+static int digest_together(struct scan_cells *c, struct together *t, struct qd_err *err)
 {
 	const struct scan *s = c->scan;
-	uint8_t full[2][QD_DIGEST_MAX];
-	const void *both[2] = { data[0], data[1] };
-	uint8_t *ret[2] = { full[0], full[1] };
-	int r = qd_digester_compute_two(c->digester, both, s->unit, ret, err);
+	uint8_t full[QD_DIGEST_BATCH][QD_DIGEST_MAX], *ret[QD_DIGEST_BATCH];
+	int r;
 
-	for (unsigned i = 0; !r && i < 2; i++)
-		memcpy(c->keys[0] + unit[i] * s->key_nbytes, full[i], s->key_nbytes);
+	for (unsigned i = 0; i < t->n; i++)
+		ret[i] = full[i];
+	r = qd_digester_compute_many(c->digester, t->data, t->n, s->unit, ret, err);
+	for (unsigned i = 0; !r && i < t->n; i++)
+		memcpy(c->keys[0] + t->unit[i] * s->key_nbytes, full[i], s->key_nbytes);
+	t->n = 0;
 	return r;
 }
 
@@ -88,9 +96,8 @@ int qd_scan_cells_units(struct scan_cells *c, uint64_t off, const uint8_t *data,
 			struct qd_err *err)
 {
 	const struct scan *s = c->scan;
-	size_t first = (size_t)(off / s->unit), n = (size_t)(nbytes / s->unit), unit[2];
-	const uint8_t *at[2];
-	unsigned waiting = 0;
+	size_t first = (size_t)(off / s->unit), n = (size_t)(nbytes / s->unit);
+	struct together t = { .n = 0 };
 	int r = 0;
 
 	for (size_t i = 0; !r && i < n; i++, data += s->unit) {
@@ -101,16 +108,12 @@ int qd_scan_cells_units(struct scan_cells *c, uint64_t off, const uint8_t *data,
 			fingerprint(data, s->unit, c->keys[0] + (first + i) * s->key_nbytes);
 			continue;
 		}
-		at[waiting] = data;
-		unit[waiting++] = first + i;
-		if (waiting < 2)
-			continue;
-		r = digest_two(c, at, unit, err);
-		waiting = 0;
+		t.unit[t.n] = first + i;
+		t.data[t.n++] = data;
+		if (t.n == QD_DIGEST_BATCH)
+			r = digest_together(c, &t, err);
 	}
-	if (!r && waiting)
-		r = digest(c, at[0], s->unit, c->keys[0] + unit[0] * s->key_nbytes, err);
-	return r;
+	return r ? r : digest_together(c, &t, err);
 }
 
 /* One cluster of size k from those of size k - 1. */

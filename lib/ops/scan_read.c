@@ -20,6 +20,7 @@
 #include "base/pipeline.h"
 
 #define PIECE (128u << 10)
+#define LARGE_PIECE (1u << 20)		/* at most, for digests that are faster many at a time */
 
 /* ---- reading and hashing ---- */
 
@@ -381,6 +382,18 @@ static void end_view(struct scan_image *image)
 	image->share = NULL;
 }
 
+/* An overlay's pieces stay small: one of which it holds a part is read through the chain. */
+static size_t choose_piece(const struct scan_reading *rd)
+{
+	const struct scan *s = rd->s;
+	uint64_t piece = PIECE, batch = (uint64_t)QD_DIGEST_BATCH * s->unit;
+	uint64_t largest = s->sizes[s->nsizes - 1];
+
+	if (s->digest->algorithm && !rd->lower_size)
+		piece = qd_max_u64(piece, qd_min_u64(qd_min_u64(batch, LARGE_PIECE), s->memory / 64));
+	return (size_t)qd_max_u64(qd_align_down(piece, largest), largest);
+}
+
 int qd_scan_read_view(struct scan *s, struct scan_view *v, bool *ret_fatal, struct qd_err *err)
 {
 	struct scan_reading rd = { .s = s, .v = v, .block = s->sizes[s->nsizes - 1] };
@@ -391,8 +404,8 @@ int qd_scan_read_view(struct scan *s, struct scan_view *v, bool *ret_fatal, stru
 		rd.disk = disk;
 		rd.stretch = s->stretch;
 		r = find_shortcuts(&rd, disk, err);
-		rd.piece = (size_t)qd_max_u64(PIECE, s->sizes[s->nsizes - 1]);
 		rd.lower_size = disk->backing ? disk->backing->virtual_size : 0;
+		rd.piece = choose_piece(&rd);
 		if (!r && disk->virtual_size != v->size)
 			r = qd_err_set(err, QD_E_IO, "the disk has changed while it was looked at");
 		if (!r)

@@ -132,6 +132,27 @@ static void clear_unallocated(const struct qd_geom *g, struct qd_survey_content 
 			memset(x->data + i * nbytes, 0, nbytes);
 }
 
+static int digest_batch(const struct walk *w, struct job *j, struct qd_err *err)
+{
+	size_t size = (size_t)w->img->geom.cluster_size;
+	const void *data[QD_DIGEST_BATCH];
+	uint8_t *ret[QD_DIGEST_BATCH];
+	unsigned n = 0;
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < j->n; i++) {
+		if (!j->v[i].data || j->v[i].broken)
+			continue;
+		data[n] = j->v[i].data;
+		ret[n++] = j->v[i].digest;
+		if (n < QD_DIGEST_BATCH)
+			continue;
+		rc = qd_digester_compute_many(j->digester, data, n, size, ret, err);
+		n = 0;
+	}
+	return rc ? rc : qd_digester_compute_many(j->digester, data, n, size, ret, err);
+}
+
 static int prepare(void *ctx, void *job, struct qd_err *err)
 {
 	struct walk *w = ctx;
@@ -146,9 +167,9 @@ static int prepare(void *ctx, void *job, struct qd_err *err)
 			continue;
 		clear_unallocated(&w->img->geom, x);
 		x->zero = qd_is_zero(x->data, size);
-		if (j->digester)
-			rc = qd_digester_compute(j->digester, x->data, size, x->digest, err);
 	}
+	if (rc == 0 && j->digester)
+		rc = digest_batch(w, j, err);
 	if (rc == 0 && w->ops->prepare)
 		rc = w->ops->prepare(w->ctx, j->v, j->n, j->scratch, err);
 	return rc;
