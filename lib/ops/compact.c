@@ -153,6 +153,17 @@ static uint64_t count_used(const struct compact_map *map)
 	return n;
 }
 
+/* The file goes on behind the last cluster in use. */
+static bool ends_early(const struct compact *c, const struct compact_map *map)
+{
+	uint64_t size = qd_div_up(c->res->file_size[0], c->res->cluster_size);
+
+	for (uint64_t i = map->used.nbits; i; i--)
+		if (qd_bits_get(&map->used, i - 1))
+			return i < size;
+	return false;
+}
+
 /* Each stage by a plan of its own: what the one before allocated on its way is in use now. */
 static int move_by_plan(struct compact *c, struct compact_map *map, struct qd_err *err)
 {
@@ -233,7 +244,8 @@ static int plan(struct compact *c, struct qd_err *err)
 		used = count_used(&map);
 		rc = compact_move_streams(c, used, true, &nstreams, err);
 	}
-	c->res->changed = rc == 0 && (nstreams || (used + c->slack) * c->res->cluster_size < c->res->file_size[0]);
+	c->res->changed = rc == 0 && (nstreams || ((used + c->slack) * c->res->cluster_size < c->res->file_size[0] &&
+						   (has_moves(&map) || ends_early(c, &map))));
 	c->res->file_size[1] = c->res->file_size[0];
 	if (rc == 0 && c->res->changed && c->opts->dry_run)
 		foretell(c, &map, nstreams);

@@ -23,7 +23,7 @@ struct making {
 	struct qd_image *img;
 	struct compact_map *map;
 	struct qd_alloc *alloc;
-	bool dry_run;
+	bool planning;			/* nothing moves yet: blocks will come before anything does */
 	uint64_t move_limit;		/* moves of singles that one round takes */
 };
 
@@ -328,7 +328,7 @@ static bool is_counted(const struct making *m, uint64_t cluster)
 {
 	uint64_t index = cluster / m->img->geom.block_entries;
 
-	return m->dry_run || (index < qd_alloc_nblocks(m->alloc) && qd_alloc_block(m->alloc, index));
+	return m->planning || (index < qd_alloc_nblocks(m->alloc) && qd_alloc_block(m->alloc, index));
 }
 
 static void leave_runs(const struct making *m)
@@ -365,7 +365,7 @@ static int add_move(void *ctx, uint64_t from, uint64_t to, struct qd_err *err)
 int compact_map_make(const struct compact *c, struct qd_image *img, struct qd_alloc *alloc,
 		     struct compact_map *map, struct qd_err *err)
 {
-	struct making m = { .img = img, .map = map, .alloc = alloc, .dry_run = c->opts->dry_run,
+	struct making m = { .img = img, .map = map, .alloc = alloc, .planning = c->res->stage == QD_COMPACT_READING,
 			    .move_limit = qd_max_u64(c->memory / BYTES_PER_MOVE, 1024) };
 	struct qd_survey_opts opts = { .threads = 1, .memory = c->memory / 4 };
 	struct qd_survey_ops ops = { .want = never, .commit = take_streams };

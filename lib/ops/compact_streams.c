@@ -43,6 +43,7 @@ struct packing {
 	uint64_t end;		/* clusters: streams behind it move */
 	struct qd_bigarray live;	/* uint32_t by host cluster: bytes of streams */
 	uint64_t nlive;		/* clusters of `live` */
+	struct qd_bits plain;	/* clusters that entries name as a whole */
 	bool pack;		/* sparse clusters are emptied */
 	struct stream last;	/* waits for the next one to tell its end */
 	int (*each)(struct packing *p, const struct stream *s, struct qd_err *err);
@@ -99,8 +100,11 @@ static int take(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_er
 	for (unsigned i = 0; rc == 0 && i < n; i++) {
 		struct qd_compressed c;
 
-		if (!qd_l2_is_compressed(v[i].c.entry))
+		if (!qd_l2_is_compressed(v[i].c.entry)) {
+			if (v[i].c.entry >> p->g->cluster_bits < p->plain.nbits)
+				qd_bits_set(&p->plain, v[i].c.entry >> p->g->cluster_bits);
 			continue;
+		}
 		c = qd_l2_compressed(p->g, v[i].c.entry);
 		rc = finish_last(p, c.host_off, err);
 		p->last = (struct stream){ v[i].c, c.nbytes - qd_min_u64(c.nbytes, 256) };
@@ -161,11 +165,18 @@ static bool is_wasteful(const struct packing *p)
 	return p->g->refcount_bits >= MIN_REFCOUNT_BITS && nclusters > need + need * SLACK_PERCENT / 100;
 }
 
+/*
+ * QEMU is known to put streams into a cluster that was freed and taken for data since: such streams
+ * stay, because without them the entry would need the flag COPIED.
+ */
 static bool moves(const struct packing *p, const struct stream *s)
 {
 	uint64_t first, last;
 
 	clusters_of(p, s, &first, &last);
+	for (uint64_t k = first; k <= last; k++)
+		if (k < p->plain.nbits && qd_bits_get(&p->plain, k))
+			return false;
 	return p->pack || last >= p->end;
 }
 
@@ -485,8 +496,10 @@ int compact_move_streams(struct compact *c, uint64_t end, bool dry_run, uint64_t
 
 	if (rc == 0) {
 		p.g = &p.img->geom;
-		rc = each_stream(&p, weigh, err);
+		rc = qd_bits_new(qd_div_up(p.img->file_size, p.g->cluster_size), &p.plain, err);
 	}
+	if (rc == 0)
+		rc = each_stream(&p, weigh, err);
 	if (rc == 0 && p.nlive) {
 		p.pack = c->res->rounds == 0 && is_wasteful(&p);
 		rc = prepare(&p, err);
@@ -499,6 +512,7 @@ int compact_move_streams(struct compact *c, uint64_t end, bool dry_run, uint64_t
 	compact_close(p.img);
 	qd_codec_free(p.codec);
 	qd_bigarray_free(&p.live);
+	qd_bits_free(&p.plain);
 	free(p.moves);
 	free(p.holes);
 	free(p.in);

@@ -10,3 +10,5 @@ here=$_top/tests/cli
 "$_python" "$here/compactcheck.py" "$QDEDUP" 1 16
 "$_python" "$here/compactcheck.py" "$QDEDUP" 100 108 dedup
 "$_python" "$here/compactcheck.py" "$QDEDUP" 200 208 rehash
+# QEMU has put compressed clusters into one that is in use for data as a whole.
+"$_python" "$here/compactcheck.py" "$QDEDUP" 1182 1182 dedup

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An image of stock QEMU, made from a seed, compacted, and judged by stock QEMU.
 
-    compactcheck.py QDEDUP FIRST-SEED LAST-SEED [dedup|rehash]
+    compactcheck.py QDEDUP FIRST-SEED LAST-SEED [none|dedup|rehash|convert [OPTION...]]
 
-The image has holes: discarded ranges, overwritten clusters, a deleted snapshot.  With the
-last argument it is deduplicated or given a hash table first.
+The image has holes: discarded ranges, overwritten clusters, a deleted snapshot.  It is first
+deduplicated, given a hash table, or written anew by convert and then to by QEMU, which leaves
+a table in state partial.  Options are for compact.
 """
 import hashlib
 import json
@@ -14,7 +15,7 @@ import random
 import subprocess
 import sys
 
-QDEDUP, HOW = sys.argv[1], sys.argv[4] if len(sys.argv) > 4 else ''
+QDEDUP, HOW, OPTIONS = sys.argv[1], sys.argv[4] if len(sys.argv) > 4 else 'none', sys.argv[5:]
 
 
 def run(*args, ok=(0,)):
@@ -94,7 +95,7 @@ def layers(image, snapshots):
 
 
 def compact(image, *args):
-    return json.loads(run(QDEDUP, 'compact', '--output=json', *args, image).stdout)
+    return json.loads(run(QDEDUP, 'compact', '--output=json', *OPTIONS, *args, image).stdout)
 
 
 def used_clusters(image):
@@ -105,13 +106,28 @@ def used_clusters(image):
 
 def check_index(seed, image, snapshots):
     state = json.loads(run(QDEDUP, 'stats', '--output=json', image).stdout)['index']['state']
-    if HOW == '' or state == 'absent':
+    if HOW == 'none' or state == 'absent':
         return
     verified = json.loads(run(QDEDUP, 'verify', '--output=json', image).stdout)
-    if snapshots and state == 'partial':
+    if (snapshots or HOW == 'convert') and state == 'partial':
         return
     if state != 'valid' or verified['unknown'] or not verified['checked']:
         sys.exit(f'seed {seed}: the hash table is {state}, {verified}')
+
+
+def convert(image, rnd):
+    """As convert makes it, with writes by QEMU after that."""
+    with open('noise', 'wb') as f:
+        f.write(rnd.randbytes(400000))
+    qemu_io(image, ['write -s noise 0 400000'])
+    compressed = ['-c'] if rnd.random() < .5 else []
+    run(QDEDUP, 'convert', '-q', *compressed, '-o', f'cluster_size={rnd.choice([512, 4096, 65536])}', image, 'new.qcow2')
+    os.rename('new.qcow2', image)
+    size = json.loads(run('qemu-img', 'info', '--output=json', image).stdout)['virtual-size']
+    for _ in range(rnd.randint(0, 12)):
+        at = rnd.randrange(min(size, 500000) // 512) * 512
+        n = min(rnd.choice([512, 4096, 70000, 300000]), size - at) // 512 * 512
+        qemu_io(image, [f'{rnd.choice(["write -P 77", "discard", "write -z"])} {at} {n}'])
 
 
 def one(seed):
@@ -120,7 +136,10 @@ def one(seed):
     snapshots = make(image, rnd)
     if snapshots is None:
         return 0
-    if HOW:
+    if HOW == 'convert':
+        convert(image, rnd)
+        snapshots = []
+    elif HOW != 'none':
         run(QDEDUP, HOW, '-q', image, ok=(0, 1))
     before, length = layers(image, snapshots), os.path.getsize(image)
     foretold = compact(image, '-n')
