@@ -204,24 +204,19 @@ static int make_image(struct maker *m, unsigned at, struct qd_err *err)
  * entry for each shared content.  L2 tables are counted as if data lay together: of a disk
  * whose data is scattered thinly there are more.
  */
-static uint64_t tables(uint64_t entries, uint64_t per_table)
-{
-	return qd_div_up(entries, per_table);
-}
-
 static uint64_t metadata_of(const struct maker *m, unsigned k)
 {
 	uint64_t c = m->s->sizes[k], entries = c / 8, clusters = 0;
 
 	for (unsigned i = 0; i < m->rep->nimages; i++) {
 		const struct qd_scan_image *im = &m->rep->images[i];
-		uint64_t l2 = tables(im->count[k].clusters, entries);
-		uint64_t l1 = tables(tables(qd_div_up(im->virtual_size, c), entries), entries);
-		uint64_t pin = tables(im->count[k].clusters - im->count[k].distinct, entries);
+		uint64_t l2 = qd_div_up(im->count[k].clusters, entries);
+		uint64_t l1 = qd_div_up(qd_div_up(qd_div_up(im->virtual_size, c), entries), entries);
+		uint64_t pin = qd_div_up(im->count[k].clusters - im->count[k].distinct, entries);
 		uint64_t used = 1 + l1 + l2 + pin + im->count[k].distinct;
-		uint64_t blocks = tables(used, c / 2);
+		uint64_t blocks = qd_div_up(used, c / 2);
 
-		clusters += 1 + l1 + l2 + pin + blocks + tables(blocks, entries);
+		clusters += 1 + l1 + l2 + pin + blocks + qd_div_up(blocks, entries);
 	}
 	return clusters * c;
 }
@@ -341,7 +336,6 @@ int qd_scan_make_report(struct scan *s, const struct scan_tally *t, struct qd_sc
 
 	if (!r)
 		r = order_views(&m, err);
-
 	for (unsigned i = 0; !r && i < rep.nimages; i++)
 		r = make_image(&m, i, err);
 	for (unsigned k = 0; !r && k < s->nsizes; k++)

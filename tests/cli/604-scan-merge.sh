@@ -120,3 +120,13 @@ truncate -s +64K tiny.raw
 records tiny.raw >grown
 fails 1 "$QDEDUP" scan --merge m1 m3 m2 grown
 says tiny.raw
+
+# the reducer of the manual page: contents that occur twice or more, at each size
+sed '/^#/d' m1 m2 | LC_ALL=C sort -u |
+	awk -F'\t' '$1 != h || $4 != l { if (n > 1) print h, l, n; n = 0 }
+		{ h = $1; l = $4; n++ } END { if (n > 1) print h, l, n }' >reduced
+ok "$QDEDUP" scan --merge --output=json m1 m2 >report
+is "$(json report 'sum(s["shared-contents"] for s in d["cluster-sizes"])')" "$(wc -l <reduced)" "contents with two references"
+# part by part no record is missing
+ok "$QDEDUP" scan --merge --shard=1/2 m1 m2 >/dev/null
+is '' "$ERR" "stderr"
