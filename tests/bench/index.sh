@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # index.sh: qdedup rehash and verify beside `cat FILE >/dev/null`, and with SHA-256 beside what the
-# processors can do (openssl speed), page cache warm, in turns.
+# processors can do (openssl speed), page cache warm, in turns; convert with the index beside
+# convert without; stats of an image of a tebibyte (tests/tools/mkmeta.c) beside qemu-img map.
 #
 # Environment: QDEDUP, SIZE (1G), RUNS (5), CASES (a regular expression that picks rows), BENCH_DIR.
 #
@@ -11,6 +12,7 @@ set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
 qdedup=$(realpath "${QDEDUP:-$here/../../qdedup}")
+tools=$(cd "$here/../../build/tools" && pwd)
 size=$(numfmt --from=iec "${SIZE:-1G}")
 runs=${RUNS:-5}
 cases=${CASES:-.}
@@ -69,12 +71,46 @@ beside_sha() {
 	verdict "$name" "$(cat ratio)" '>=' 0.9
 }
 
+# convert_row CLUSTER: with the index and without, in turns
+convert_row() {
+	local i a b
+	[[ "convert $1" =~ $cases ]] || return 0
+	cat disk.raw >/dev/null
+	for ((i = 0; i < runs; i++)); do
+		a=$(seconds "$qdedup" convert -q -t unsafe --no-index -o cluster_size="$1" disk.raw without.qcow2)
+		b=$(seconds "$qdedup" convert -q -t unsafe -o cluster_size="$1" disk.raw with.qcow2)
+		awk -v a="$a" -v b="$b" 'BEGIN { print b / a }'
+	done | median >ratio
+	verdict "convert $1" "$(cat ratio)" '<=' 1.03
+	rm without.qcow2 with.qcow2
+}
+
+# stats_row CLUSTER ORDER
+stats_row() {
+	local i a b
+	[[ "stats 1T $1 $2" =~ $cases ]] || return 0
+	"$tools/mkmeta" huge.qcow2 1T "$1" half "$2"
+	"$qdedup" stats huge.qcow2 >/dev/null
+	for ((i = 0; i < runs; i++)); do
+		a=$(seconds qemu-img map huge.qcow2)
+		b=$(seconds "$qdedup" stats huge.qcow2)
+		awk -v a="$a" -v b="$b" 'BEGIN { print b / a }'
+	done | median >ratio
+	verdict "stats 1T $1 $2" "$(cat ratio)" '<=' 1
+	rm huge.qcow2
+}
+
+printf ' %-24s %8s %2s %-5s\n' row ratio '' target
+stats_row 64K order
+stats_row 64K random
 head -c "$size" /dev/urandom >disk.raw
+for cs in 64K 4K; do
+	convert_row $cs
+done
 for cs in 64K 4K; do
 	"$qdedup" convert -q -t unsafe --no-index -o cluster_size=$cs disk.raw disk-$cs.qcow2
 done
 rm disk.raw
-printf ' %-24s %8s %2s %-5s\n' row ratio '' target
 for cs in 64K 4K; do
 	beside_cat "rehash $cs" disk-$cs.qcow2 "$qdedup" rehash -n
 	beside_sha "rehash sha256 $cs" disk-$cs.qcow2 "$qdedup" rehash -n --hash=sha256
