@@ -113,7 +113,7 @@ int qd_scan_cells_units(struct scan_cells *c, uint64_t off, const uint8_t *data,
 		if (t.n == QD_DIGEST_BATCH)
 			r = digest_together(c, &t, err);
 	}
-	return r ? r : digest_together(c, &t, err);
+	return r || !t.n ? r : digest_together(c, &t, err);
 }
 
 /* One cluster of size k from those of size k - 1. */
