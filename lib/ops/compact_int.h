@@ -5,7 +5,8 @@
  *	compact.c          rounds of planning and moving, the truncation at the end
  *	compact_map.c      what lies where: clusters in use, runs, single tables
  *	compact_data.c     moving clusters of data
- *	compact_streams.c  moving compressed clusters, packed anew
+ *	compact_streams.c  which compressed clusters move
+ *	compact_pack.c     moving them, packed anew (compact_pack.h)
  *	compact_meta.c     moving tables
  *	compact_index.c    the hash table: taken out before, put back after, moves followed
  */
