@@ -179,7 +179,8 @@ static int new_view(struct merge *m, const struct qd_scan_line *line, struct qd_
 		struct scan_view *v = &s->views[s->nviews - 1];
 
 		if (strcmp(v->label, line->label) != 0)		/* one name, one label */
-			r = qd_err_set(err, QD_E_CORRUPT, "'%s' is not a name as records have it", line->label);
+			r = qd_err_set(err, QD_E_CORRUPT, "'%s' is not a name as records have it",
+				       line->label);
 		memcpy(v->zero_nbytes, line->zero_nbytes, sizeof(v->zero_nbytes));
 		memcpy(v->inherited_nbytes, line->inherited_nbytes, sizeof(v->inherited_nbytes));
 		if (!snapshot)
