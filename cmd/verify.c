@@ -149,7 +149,7 @@ static void put_result(const char *path, const struct qd_verify_result *r)
 	if (r->bad_clusters)
 		printf("%" PRIu64 " of them damaged", r->bad_clusters);
 	else
-		printf("all as they should be");
+		fputs(r->checked ? "all as they should be" : "so nothing is known of the data", stdout);
 	if (r->unknown)
 		printf("; %" PRIu64 " without a hash that holds (the index is %s: qdedup rehash)", r->unknown,
 		       r->state);

@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "dedup/container.h"
 #include "dedup/log.h"
+#include "ops/rehash.h"
 
 struct bare {			/* an image of which only the header is believed */
 	struct qd_io *io;
@@ -232,6 +233,23 @@ static int replay(struct bare *b, const struct qd_ops_journal_opts *opts,
 	return qd_journal_replay(b->journal, b->io, opts->dry_run, &result->writes, err);
 }
 
+/*
+ * What the batch released has a record still, what it linked has none: the crash came before the
+ * log said so.  Only the latter is read.  A table that says all this already is left alone.
+ */
+static int refresh_index(struct qd_io *io, const struct bare *b, const struct qd_ops_journal_opts *opts,
+			 struct qd_progress *progress, struct qd_err *err)
+{
+	bool external = (b->ext.flags & QD_TABLE_EXTERNAL) != 0;
+	struct qd_rehash_opts ro = {
+		.index_path = external ? opts->index_path : NULL, .cache = opts->cache,
+		.threads = opts->threads, .memory = opts->memory, .tmpdir = opts->tmpdir,
+	};
+	struct qd_rehash_result res;
+
+	return qd_rehash_io(io, &ro, progress, &res, err);
+}
+
 int qd_ops_journal_replay_io(struct qd_io *io, const struct qd_ops_journal_opts *opts,
 			     struct qd_progress *progress, struct qd_ops_journal_result *ret_result,
 			     struct qd_err *err)
@@ -244,6 +262,9 @@ int qd_ops_journal_replay_io(struct qd_io *io, const struct qd_ops_journal_opts 
 	close_bare(&b);
 	if (rc == 0 && ret_result->dirty)
 		rc = repair(io, opts, progress, ret_result, err);
+	if (rc == 0 && ret_result->repaired && ret_result->repair_status == 0 &&
+	    !ret_result->others_wrote && !opts->dry_run)
+		rc = refresh_index(io, &b, opts, progress, err);
 	return rc;
 }
 
