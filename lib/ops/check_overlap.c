@@ -8,11 +8,14 @@
  * neither walked nor counted.  But what can be found out again, as refcounts can, what is
  * worth less than a guest's data, as bitmaps are, and what one wrong length makes run over
  * its neighbours, as the snapshot table does, is believed after a cluster that looks like an
- * L2 table and is named by an L1 entry.
+ * L2 table and is named by an L1 entry.  Of the refcount table, which looks like one, this
+ * holds only where it leads to a block that is none: it does not even count itself.
  */
 #include "ops/check_int.h"
 
 #include <stdlib.h>
+
+#include "space/refcount.h"
 
 static void forget_block(struct chk *c, const struct qd_extent *e)
 {
@@ -41,7 +44,16 @@ static int structures_overlap(void *ctx, const struct qd_extent *earlier, const 
 	return 0;
 }
 
-static int looks_like_l2(struct chk *c, uint64_t cluster, bool *ret_does, struct qd_err *err)
+/* A block of refcounts looks so unlike a table that a few impossible entries make no difference. */
+static bool is_l2(const struct qd_chk_l2_look *l, enum qd_struct_kind instead_of)
+{
+	if (instead_of == QD_STRUCT_REFBLOCK || instead_of == QD_STRUCT_REFTABLE)
+		return l->mapped && l->mapped * 2 >= l->used && l->impossible * 2 <= l->used;
+	return !l->impossible && l->mapped * 2 > l->used;
+}
+
+static int looks_like_l2(struct chk *c, uint64_t cluster, enum qd_struct_kind instead_of, bool *ret_does,
+			 struct qd_err *err)
 {
 	uint8_t *buf = malloc(c->geom.cluster_size);
 	struct qd_chk_l2_look l;
@@ -53,15 +65,42 @@ static int looks_like_l2(struct chk *c, uint64_t cluster, bool *ret_does, struct
 	rc = qd_chk_try_read(c, buf, c->geom.cluster_size, cluster << c->geom.cluster_bits, &ok, err);
 	if (rc == 0) {
 		l = qd_chk_look_at_l2(c, buf);
-		*ret_does = ok && !l.impossible && l.mapped * 2 > l.used;
+		*ret_does = ok && is_l2(&l, instead_of);
+	}
+	free(buf);
+	return rc;
+}
+
+/* Does the first block count the header, the refcount table and itself other than once, all three? */
+static int are_refcounts_absurd(struct chk *c, bool *ret_are, struct qd_err *err)
+{
+	uint64_t block = c->reftable_entries ? c->reftable[0] : 0;
+	uint64_t of[] = { 0, c->header.reftable_off, block };
+	uint8_t *buf;
+	bool ok;
+	int rc;
+
+	*ret_are = false;
+	if (block == 0 || block == CHK_UNKNOWN_BLOCK)
+		return 0;
+	buf = malloc(c->geom.cluster_size);
+	if (!buf)
+		return qd_err_nomem(err, "a refcount block");
+	rc = qd_chk_try_read(c, buf, c->geom.cluster_size, block, &ok, err);
+	*ret_are = rc == 0 && ok;
+	for (size_t i = 0; *ret_are && i < sizeof(of) / sizeof(of[0]); i++) {
+		uint64_t k = of[i] >> c->geom.cluster_bits;
+
+		*ret_are = k < c->geom.block_entries &&
+			   qd_refcount_get(buf, (uint32_t)c->geom.refcount_order, k) != 1;
 	}
 	free(buf);
 	return rc;
 }
 
 /*
- * Not the refcount table and L1 tables: they look like L2 tables themselves.  But an L1
- * table may claim more entries than it needs.
+ * Not L1 tables: they look like L2 tables themselves.  But one may claim more entries
+ * than it needs.
  */
 static bool is_doubtful(const struct chk *c, const struct qd_extent *e, uint64_t cluster)
 {
@@ -88,14 +127,15 @@ static int table_overlaps(struct chk *c, struct qd_l2ref *r, const struct qd_ext
 		.place = { QD_AT_L1_ENTRY, r->layer, r->l1_index,
 			   (uint64_t)r->l1_index << (g->l2_bits + g->cluster_bits), off },
 	};
-	bool believed = false;
+	bool believed = false, doubtful;
 	int rc;
 
-	if (is_doubtful(c, e, r->cluster)) {
-		rc = looks_like_l2(c, r->cluster, &believed, err);
-		if (rc)
-			return rc;
-	}
+	doubtful = is_doubtful(c, e, r->cluster);
+	rc = e->kind == QD_STRUCT_REFTABLE ? are_refcounts_absurd(c, &doubtful, err) : 0;
+	if (rc == 0 && doubtful)
+		rc = looks_like_l2(c, r->cluster, (enum qd_struct_kind)e->kind, &believed, err);
+	if (rc)
+		return rc;
 	r->bad = !believed;
 	if (believed) {
 		f = (struct qd_finding){
@@ -103,6 +143,7 @@ static int table_overlaps(struct chk *c, struct qd_l2ref *r, const struct qd_ext
 			.place = { QD_AT_HOST, 0, 0, QD_NOWHERE, off },
 		};
 		forget_block(c, e);
+		c->no_refcounts = c->no_refcounts || e->kind == QD_STRUCT_REFTABLE;
 	}
 	qd_chk_emit(c, &f);
 	return 0;
