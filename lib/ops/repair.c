@@ -12,6 +12,7 @@
  *	HEADER      header fields, extensions                   repair_roots.c
  *	ROOTS       snapshot table, L1 tables' places, bitmaps      "
  *	L1, L2      entries                                     repair_entries.c, repair_table.c
+ *	            an L1 table that is none                    repair_l1.c
  *	OVERFLOW    more references than a count can hold       repair_counts.c
  *	COUNTS      refcounts; new structures for all of them       "
  *	COPIED      flags                                       repair_entries.c
@@ -141,10 +142,15 @@ static int fix_first(struct rep *r, struct qd_err *err)
 
 static int fix_round(struct rep *r, struct qd_err *err)
 {
+	bool fixed = false;
 	int rc = 0;
 
 	if (r->level <= REP_ROOTS)
 		return fix_first(r, err);
+	if (r->level == REP_L1)
+		rc = qd_rep_fix_wrong_l1(r, &fixed, err);
+	if (rc || fixed)
+		return rc;
 	if (r->overflow && (r->level == REP_COUNTS || r->level == REP_COPIED))
 		return qd_rep_fix_at_once(r, err);
 	for (size_t i = 0; rc == 0 && i < r->nfound && !r->refused; i++)

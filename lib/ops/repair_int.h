@@ -153,6 +153,35 @@ int qd_rep_looks_like_l1(struct rep *r, uint64_t off, uint64_t nentries, uint64_
  */
 int qd_rep_search_l1(struct rep *r, uint64_t hint, uint64_t nentries, uint64_t *ret_off, struct qd_err *err);
 
+/* What entries of an L1 table are (repair_l1.c). */
+struct qd_rep_l1_weight {
+	uint64_t used;		/* not zero */
+	uint64_t shaped;	/* of these: as an entry is written, whether or not the file reaches there */
+	uint64_t placed;	/* of these: name a cluster where a table can be */
+	uint64_t tables;	/* of these: it mostly looks like an L2 table in use */
+	uint64_t garbage;	/* it does not, and is not all zeros either */
+	bool copied;		/* COPIED somewhere */
+};
+
+/* Entries [first, end) of the table at off; tables: look into what they name, too. */
+int qd_rep_weigh_l1(struct rep *r, uint64_t off, uint64_t first, uint64_t end, bool tables,
+		    struct qd_rep_l1_weight *ret_weight, struct qd_err *err);
+
+/* Does the active L1 table name the cluster of off, and does an L2 table seem to lie there? */
+int qd_rep_is_named_table(struct rep *r, uint64_t off, bool *ret_is, struct qd_err *err);
+
+/* The best in leaked clusters that can only be the active layer's; *ret_off 0: none. */
+int qd_rep_search_active_l1(struct rep *r, uint64_t nentries, uint64_t *ret_off, struct qd_err *err);
+
+/* Before L1 entries are answered: a layer whose table is none gets its own, if that is found. */
+int qd_rep_fix_wrong_l1(struct rep *r, bool *ret_fixed, struct qd_err *err);
+
+/*
+ * Looks for another L1 table for the layer of f.  None: nothing is planned, or, if
+ * in_the_way, a snapshot's is given up.
+ */
+int qd_rep_replace_l1(struct rep *r, const struct qd_finding *f, bool in_the_way, struct qd_err *err);
+
 /* A table of exactly `count` snapshots in leaked clusters, or before `hint`. */
 int qd_rep_search_snapshots(struct rep *r, uint64_t hint, uint32_t count, uint64_t *ret_off,
 			    struct qd_err *err);

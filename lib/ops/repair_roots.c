@@ -153,11 +153,39 @@ static int move_l1(struct rep *r, uint64_t keep, uint64_t nentries, struct qd_er
 	return rc ? rc : switch_l1(r, to, nentries, err);
 }
 
+/* Where it nearly is; else one that no snapshot has had. */
+static int search_l1(struct rep *r, uint64_t needed, uint64_t *ret_off, struct qd_err *err)
+{
+	uint64_t hint = qd_align_down(r->header.l1_off, r->geom.cluster_size), used;
+	int rc = qd_rep_looks_like_l1(r, hint, needed, &used, err);
+
+	*ret_off = 0;
+	if (rc == 0 && used == 0)
+		rc = qd_rep_search_active_l1(r, needed, ret_off, err);
+	if (rc || *ret_off)
+		return rc;
+	return qd_rep_search_l1(r, r->header.l1_off, needed, ret_off, err);
+}
+
+int qd_rep_replace_l1(struct rep *r, const struct qd_finding *f, bool in_the_way, struct qd_err *err)
+{
+	uint64_t off, needed = qd_geom_l1_entries(&r->geom, r->header.virtual_size);
+	int rc;
+
+	if (f->place.layer)
+		return qd_rep_replace_snapshot_l1(r, f, f->place.layer - 1, in_the_way, err);
+	rc = search_l1(r, needed, &off, err);
+	if (rc || off == 0 || off == r->header.l1_off)
+		return rc;
+	qd_rep_plan(r, QD_REPAIR_FOUND, f);
+	return switch_l1(r, off, needed, err);
+}
+
 /* The active table is not where the header says. */
 static int find_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	uint64_t off, needed = qd_geom_l1_entries(&r->geom, r->header.virtual_size);
-	int rc = qd_rep_search_l1(r, r->header.l1_off, needed, &off, err);
+	int rc = search_l1(r, needed, &off, err);
 
 	if (rc)
 		return rc;
@@ -169,21 +197,26 @@ static int find_l1(struct rep *r, const struct qd_finding *f, struct qd_err *err
 	return switch_l1(r, off, needed, err);
 }
 
-/* Up to the last entry that the table needs: is there anything else than room for it? */
+/*
+ * Up to the last entry that the table needs: is there anything else than the table and room
+ * for it?  Nothing else can be in a cluster that it begins in or before; one behind that
+ * is the table's if nothing names it.
+ */
 static int has_room(struct rep *r, uint64_t entries, uint64_t needed, bool *ret_has, struct qd_err *err)
 {
-	uint64_t off = r->header.l1_off, entry = 0, used;
-	uint64_t now = qd_div_up(qd_max_u64(entries, 1) * 8, r->geom.cluster_size);
+	uint64_t off = r->header.l1_off, cluster_size = r->geom.cluster_size, used;
+	uint64_t end = qd_align_up(off + entries * 8, cluster_size);
+	struct qd_rep_l1_weight w;
 	int rc = qd_rep_looks_like_l1(r, off, needed, &used, err);
 
 	*ret_has = used != 0 || needed <= entries;
-	if (rc || *ret_has)
+	if (rc || *ret_has || entries == 0)
 		return rc;
-	*ret_has = entries != 0 && qd_div_up(needed * 8, r->geom.cluster_size) <= now;
-	for (uint64_t i = entries; rc == 0 && *ret_has && i < needed; i++) {
-		rc = qd_plan_get64(r->plan, off + i * 8, &entry, err);
-		*ret_has = entry == 0;
-	}
+	for (; end < off + needed * 8; end += cluster_size)
+		if (!qd_rep_is_leaked(r, end >> r->geom.cluster_bits))
+			return 0;
+	rc = qd_rep_weigh_l1(r, off, 0, needed, false, &w, err);
+	*ret_has = rc == 0 && (w.used == 0 || w.shaped * 2 > w.used);
 	return rc;
 }
 
@@ -260,21 +293,10 @@ static bool is_kind(const struct qd_finding *f, enum qd_struct_kind kind)
  */
 static int is_mostly_l1(struct rep *r, bool *ret_is, struct qd_err *err)
 {
-	uint64_t nentries = qd_min_u64(r->header.l1_entries, MAX_L1_ENTRIES), used = 0, good = 0;
-	uint64_t cluster_size = r->geom.cluster_size, entry = 0;
-	bool copied = false;
-	int rc = 0;
+	struct qd_rep_l1_weight w;
+	int rc = qd_rep_weigh_l1(r, r->header.l1_off, 0, r->header.l1_entries, false, &w, err);
 
-	for (uint64_t i = 0; rc == 0 && i < nentries; i++) {
-		uint64_t table;
-
-		rc = qd_plan_get64(r->plan, r->header.l1_off + i * 8, &entry, err);
-		table = qd_entry_host_off(entry);
-		used += entry != 0;
-		copied = copied || (entry & QD_COPIED) != 0;
-		good += table >= cluster_size && qd_is_aligned(table, cluster_size) && table < r->file_size;
-	}
-	*ret_is = copied && good * 2 > used;
+	*ret_is = rc == 0 && w.copied && w.placed * 2 > w.used;
 	return rc;
 }
 

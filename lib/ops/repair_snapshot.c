@@ -201,9 +201,14 @@ static int fix_entry(struct rep *r, const struct qd_finding *f, struct qd_err *e
 	uint64_t off = f->value[0];
 	uint32_t left = (uint32_t)f->value[1], sound;
 	uint8_t was[4], is[4];
-	bool fixed;
-	int rc = fix_names(r, f, &fixed, err);
+	bool fixed, taken;
+	int rc = qd_rep_is_named_table(r, off, &taken, err);
 
+	if (rc)
+		return rc;
+	if (taken)
+		return qd_rep_find_snapshots(r, f, false, err);
+	rc = fix_names(r, f, &fixed, err);
 	if (rc || fixed)
 		return rc;
 	rc = qd_plan_read(r->plan, was, sizeof(was), off + 36, err);
@@ -327,6 +332,37 @@ static int what_is_left(struct rep *r, const struct qd_rep_snapshot *s, uint64_t
 	return rc;
 }
 
+/* With as many entries as it says, or, where that are too many, as it needs; *ret_off 0: none. */
+static int search_own_l1(struct rep *r, const struct qd_rep_snapshot *s, uint64_t *ret_off,
+			 uint64_t *ret_entries, struct qd_err *err)
+{
+	uint64_t needed = qd_geom_l1_entries(&r->geom, s->mapped_size);
+	int rc;
+
+	*ret_entries = s->l1_entries ? s->l1_entries : needed;
+	rc = qd_rep_search_l1(r, s->l1_off, *ret_entries, ret_off, err);
+	if (rc || *ret_off || needed >= *ret_entries || needed == 0)
+		return rc;
+	*ret_entries = needed;
+	return qd_rep_search_l1(r, s->l1_off, needed, ret_off, err);
+}
+
+int qd_rep_replace_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t number, bool in_the_way,
+			       struct qd_err *err)
+{
+	struct qd_rep_snapshot *s = &r->snaps[number];
+	uint64_t off, nentries;
+	int rc = search_own_l1(r, s, &off, &nentries, err);
+
+	if (rc)
+		return rc;
+	if (off && off != s->l1_off) {
+		qd_rep_plan(r, QD_REPAIR_FOUND, f);
+		return switch_l1(r, s, off, (uint32_t)nentries, err);
+	}
+	return in_the_way ? qd_rep_empty_snapshot(r, f, number, err) : 0;
+}
+
 int qd_rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err)
 {
 	struct qd_rep_snapshot *s;
@@ -342,8 +378,7 @@ int qd_rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t 
 		qd_put_be32(buf, (uint32_t)real_size(r, s));
 		return qd_plan_write(r->plan, buf, sizeof(buf), s->entry_off + 8, QD_PLAN_DROP, err);
 	}
-	nentries = s->l1_entries ? s->l1_entries : qd_geom_l1_entries(&r->geom, s->mapped_size);
-	rc = qd_rep_search_l1(r, s->l1_off, nentries, &off, err);
+	rc = search_own_l1(r, s, &off, &nentries, err);
 	if (rc == 0 && off && off != s->l1_off) {
 		qd_rep_plan(r, QD_REPAIR_FOUND, f);
 		return switch_l1(r, s, off, (uint32_t)nentries, err);

@@ -22,6 +22,10 @@ int qd_rep_empty_snapshot(struct rep *r, const struct qd_finding *f, uint64_t nu
 /* Its table is not where it says: searched for, what is left of it, or given up. */
 int qd_rep_find_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t number, struct qd_err *err);
 
+/* It is not where it says, but something else: searched for; in_the_way: else given up. */
+int qd_rep_replace_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64_t number, bool in_the_way,
+			       struct qd_err *err);
+
 /* Snapshots' L1 tables that lie where something else does move to places of their own. */
 int qd_rep_separate_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err);
 

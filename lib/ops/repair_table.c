@@ -99,6 +99,14 @@ static int look_around(struct lost *l, struct qd_err *err)
 	return rc;
 }
 
+/* COPIED in an L1 entry of the active layer says that its table has one owner. */
+static bool is_copied_as(const struct lost *l, uint64_t table)
+{
+	uint64_t nowners = qd_rep_nowners(l->r, table >> l->r->geom.cluster_bits);
+
+	return l->layer || nowners == 0 || (nowners == 1) == ((l->entry & QD_COPIED) != 0);
+}
+
 /* Bits of one byte, beyond the end of the file or within a cluster, are what is wrong with the entry. */
 static bool nearly_names(const struct lost *l, uint64_t table)
 {
@@ -181,6 +189,20 @@ static bool is_active(const struct rep *r, const uint8_t *bytes)
 	return true;
 }
 
+/* COPIED is never set in a snapshot's table: the active layer has written there since. */
+static bool is_never_shared(const struct rep *r, const uint8_t *bytes)
+{
+	for (uint64_t i = 0; i < r->geom.l2_entries; i++) {
+		uint64_t entry = qd_get_be64(bytes + i * r->geom.l2_entry_size),
+			 host = qd_entry_host_off(entry);
+
+		if (!qd_l2_is_compressed(entry) && host && (entry & QD_COPIED) &&
+		    qd_rep_nowners(r, host >> r->geom.cluster_bits) == 1)
+			return true;
+	}
+	return false;
+}
+
 static int judge(const struct lost *l, uint64_t table, const uint8_t *bytes, enum fit *ret_fit,
 		 struct qd_err *err)
 {
@@ -191,12 +213,13 @@ static int judge(const struct lost *l, uint64_t table, const uint8_t *bytes, enu
 		*ret_fit = is_at_home(l, bytes) ? SURE : UNFIT;
 		return 0;
 	}
-	*ret_fit = nearly_names(l, table) ? SURE
+	*ret_fit = nearly_names(l, table) && is_copied_as(l, table) ? SURE
+		   : l->layer && is_never_shared(l->r, bytes) ? UNFIT
 		   : !l->ambiguous && (l->layer || is_active(l->r, bytes)) && table > l->below &&
 				   table < l->above
 			   ? LIKELY
 			   : UNFIT;
-	if (*ret_fit == SURE)
+	if (*ret_fit == SURE || (l->layer && is_never_shared(l->r, bytes)))
 		return 0;
 	rc = is_claimed(l, table, bytes, &is, err);
 	if (rc == 0 && is)
