@@ -251,8 +251,10 @@ class Case:
     def compare(self, report):
         said = io.StringIO()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            bad = layers.compare(self.base.image, layers.Image(self.was), layers.Image(self.img), report, True,
-                                 [layers.Image(self.was, self.base.image, at) for at in (False, True)])
+            was = layers.Image(self.was)
+            bad = layers.compare(self.base.image, was, layers.Image(self.img), report, True,
+                                 [layers.Image(self.was, self.base.image, at) for at in (False, True)],
+                                 layers.Image(self.base.path, was))
         self.expect(not bad, said.getvalue()[:2000])
 
 

@@ -44,6 +44,7 @@ class Image:
                 self.outside = f.read()
         self.per_table = self.cs // self.step
         self.tables, self.places = {}, {}
+        self.names = {}     # (layer, L1 index): the table's offset
         if via and at_its_places:
             self.needed = via.needed
             self.layers = {name: self.layer(name, *place) for name, place in via.places.items()}
@@ -73,8 +74,8 @@ class Image:
         return clusters
 
     def layer(self, name, l1_off, entries):
-        self.places[name] = (l1_off, entries)
         """guest cluster -> bytes, INVALID, or not there (zeros); None: no such table"""
+        self.places[name] = (l1_off, entries)
         clusters = {}
         entries = self.needed if entries > 1 << 20 or (name == "active" and entries < self.needed) else entries
         if entries == 0 and l1_off % self.cs == 0:
@@ -89,6 +90,7 @@ class Image:
             elif entry:
                 self.table(clusters, i * self.per_table, table)
                 self.tables.setdefault(name, []).append((i, table))
+                self.names[name, i] = table
         return clusters
 
     def table(self, clusters, first, off):
@@ -136,6 +138,12 @@ class Image:
         return clusters.get(cluster)
 
 
+def is_astray(sound, damaged, layer, cluster):
+    """Does the way to the cluster's L2 entry lead through other tables than it should?"""
+    index = layer, cluster // sound.per_table
+    return sound.places[layer] != damaged.places.get(layer) or sound.names.get(index) != damaged.names.get(index)
+
+
 def reported(report, image, kinds=()):
     """Guest clusters, [first, end), that repairs of other kinds are about."""
     ranges = []
@@ -156,11 +164,14 @@ def is_right(now, was, sound, is_reported, strict):
     return now is None and is_reported and not (strict and was == sound)
 
 
-def compare(sound, damaged, repaired, report, strict, inner=()):
+def compare(sound, damaged, repaired, report, strict, inner=(), elsewhere=None):
     """How many clusters and layers are not what they must be; strict: nothing that was readable may be given up.
 
     inner: the damaged image with sound L1 tables, or places of them; what their entries
-    said is right, too.
+    said is right, too, where the damaged image gave nothing or led through other tables.
+    elsewhere: the sound image with the damaged L1 tables.  Where an L1 entry names another
+    entry's table, and of that an entry is damaged, it is right that the table says again
+    what it did.
     """
     ranges = reported(report, sound)
     guessed = [r for r in reported(report, sound) if r not in reported(report, sound, ("subclusters",))]
@@ -178,8 +189,12 @@ def compare(sound, damaged, repaired, report, strict, inner=()):
         for k in sorted(set(clusters) | set(repaired.layers[layer] or {})):
             is_reported = damaged.layers.get(layer) is None or any(a <= k < b for a, b in ranges)
             now, was = repaired.get(layer, k), damaged.get(layer, k)
-            if was is INVALID and (any(a <= k < b for a, b in guessed) or
-                                   (now is not INVALID and any(now == i.get(layer, k) for i in inner))):
+            astray = is_astray(sound, damaged, layer, k)
+            if was is INVALID and any(a <= k < b for a, b in guessed):
+                continue
+            if now is not INVALID and (was is INVALID or astray) and any(now == i.get(layer, k) for i in inner):
+                continue
+            if was is INVALID and astray and elsewhere and now is not None and now == elsewhere.get(layer, k):
                 continue
             if not is_right(now, was, sound.get(layer, k), is_reported, strict):
                 print(f"layer {layer}: guest cluster {k:#x} is not what it was", file=sys.stderr)
