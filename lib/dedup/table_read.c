@@ -98,14 +98,17 @@ static int check_directory(struct qd_table *t, struct qd_err *err)
 
 static int read_directory(struct qd_table *t, struct qd_err *err)
 {
+	size_t padded = (size_t)qd_align_up(t->ext.dir_nbytes, QD_TABLE_ALIGN);
 	int r;
 
-	t->dir = malloc(t->ext.dir_nbytes);
+	t->dir = malloc(padded);
 	if (!t->dir)
 		return qd_err_nomem(err, "the directory of a hash table");
-	r = qd_io_read_padded(t->io, t->dir, t->ext.dir_nbytes, t->off, err);
+	r = qd_io_read_padded(t->io, t->dir, padded, t->off, err);
 	if (r)
 		return r;
+	if (!qd_is_zero(t->dir + t->ext.dir_nbytes, padded - t->ext.dir_nbytes))
+		return corrupt(err, "there is something behind the directory, where zeros must be");
 	if (qd_crc32c(QD_CRC32C_SEED, t->dir, t->ext.dir_nbytes) != t->ext.dir_crc)
 		return corrupt(err, "the directory is not the one that the extension names");
 	return check_directory(t, err);

@@ -69,6 +69,15 @@ done
 echo "$changed of $n"
 [ "$changed" -ge 40 ] || die 'too little was changed'
 
+# What fills up the directory's last sector is part of it.
+read -r _ off length <<<"$(grep directory base.regions)"
+cp base.qcow2 hurt.qcow2
+poke hurt.qcow2 $((off + length)) 1 1
+exits 1 "$QDEDUP" verify hurt.qcow2 >text
+says 'stale' 'behind the directory'
+ok "$QDEDUP" rehash -q hurt.qcow2
+judge_index hurt.qcow2
+
 # One damaged block of several: the clusters of the others are compared all the same, and only its own are read again.
 mkdup many.raw 4M 512 6000 516
 qemu-img convert -O qcow2 -o cluster_size=512 many.raw many.qcow2
