@@ -242,7 +242,7 @@ static int plan(struct compact *c, struct qd_err *err)
 
 	if (rc == 0) {
 		used = count_used(&map);
-		rc = compact_move_streams(c, used, true, &nstreams, err);
+		rc = compact_move_streams(c, used + c->slack, true, &nstreams, err);
 	}
 	c->res->changed = rc == 0 && (nstreams || ((used + c->slack) * c->res->cluster_size < c->res->file_size[0] &&
 						   (has_moves(&map) || ends_early(c, &map))));
