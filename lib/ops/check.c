@@ -318,12 +318,14 @@ int qd_check(struct qd_io *io, const struct qd_check_opts *opts, struct qd_progr
 {
 	struct qd_check_result result = { .is_qcow2 = false };
 	struct chk c = { .io = io, .opts = opts, .progress = progress, .result = &result };
+	uint64_t lists;
 	int rc;
 
 	c.threads = opts->threads ? opts->threads : qd_cpu_count();
 	c.memory = opts->memory ? opts->memory : qd_default_memory();
-	qd_extents_init(&c.extents, c.memory / 4);
-	qd_l2set_init(&c.l2, c.memory / 8 * 3);
+	lists = opts->list_memory ? opts->list_memory : c.memory;
+	qd_extents_init(&c.extents, lists / 4);
+	qd_l2set_init(&c.l2, lists / 8 * 3);
 	rc = run(&c, err);
 	release(&c);
 	if (rc == 0)

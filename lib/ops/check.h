@@ -22,9 +22,10 @@ typedef void (*qd_finding_fn)(void *ctx, const struct qd_finding *f, uint64_t cl
 struct qd_check_opts {
 	unsigned threads;		/* 0: all processors */
 	uint64_t memory;		/* bytes; 0: the default */
+	uint64_t list_memory;		/* the lists of tables fit if they would with so much; 0: memory */
 	qd_finding_fn found;		/* may be NULL */
 	void *ctx;
-	bool without_refcounts;		/* as if there were neither refcount table nor blocks: for repairing */
+	bool without_refcounts;		/* as if there were no refcount table and no blocks */
 };
 
 struct qd_check_result {

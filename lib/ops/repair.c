@@ -273,6 +273,8 @@ int qd_repair(struct qd_io *io, const struct qd_repair_opts *opts, struct qd_pro
 
 	o.memory = o.memory ? o.memory : qd_default_memory();
 	first.memory = o.memory;
+	/* What will not fit beside a plan is refused before hours have gone by. */
+	first.list_memory = REP_MEMORY_CHECK(o.memory);
 	rc = qd_check(io, &first, progress, &res.before, err);
 	if (rc == 0 && (!res.before.is_qcow2 || res.before.check_errors)) {
 		res.refused = "parts of the image could not be judged";
