@@ -8,8 +8,8 @@
 make_images plain
 make_images packed
 make_images journal
-crash_all 1800 120 '' ./*.qcow2
-crash_all 800 50 lazysmall ./*.qcow2
-crash_all 500 0 noindex ./*.qcow2
-crash_all 300 0 nopinsmall ./*.qcow2
-crash_all 500 30 compact ./*.qcow2
+crash_all 2800 230 '' ./*.qcow2
+crash_all 2800 110 lazysmall ./*.qcow2
+crash_all 800 0 noindex ./*.qcow2
+crash_all 800 0 nopinsmall ./*.qcow2
+crash_all 3000 110 compact ./*.qcow2

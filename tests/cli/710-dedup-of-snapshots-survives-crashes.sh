@@ -7,7 +7,7 @@
 
 make_images snapshots
 make_images again
-crash_all 1500 100 '' ./*.qcow2
-crash_all 800 50 lazy ./*.qcow2
+crash_all 1900 180 '' ./*.qcow2
+crash_all 1800 120 lazy ./*.qcow2
 crash_all 500 0 small ./*.qcow2
 crash_all 300 0 nopin ./*.qcow2

@@ -4,7 +4,8 @@
 # What 709 and 710 share: images to be deduplicated while every write is recorded.
 #
 #	make_images KIND       plain, packed, snapshots, again, journal: of each geometry one
-#	crash_all STATES QEMU MODE IMG...    at least so many states, of which QEMU judges so many
+#	crash_all STATES QEMU MODE IMG...    at least so many states, of which QEMU judges so many: processes
+#	                                     cost more than all else, so it gets no more than that
 . "$(dirname "${BASH_SOURCE[0]}")/dedup-lib.sh"
 
 make_images() {
@@ -37,12 +38,13 @@ make_images() {
 }
 
 crash_all() {
-	local wanted=$1 wanted_qemu=$2 mode=$3 seed=${SEED:-$((RANDOM * 100))} out states=0 qemu=0
+	local wanted=$1 wanted_qemu=$2 mode=$3 seed=${SEED:-$((RANDOM * 100))} out states=0 qemu=0 every=0
+	[ "$wanted_qemu" -eq 0 ] || every=$((wanted / (wanted_qemu + wanted_qemu / 8)))
 	shift 3
 	while [ $states -lt "$wanted" ] || [ $qemu -lt "$wanted_qemu" ]; do
 		seed=$((seed + 1))
 		echo "seed $seed, mode '$mode'"
-		out=$("${QD_CRASH:-$_top/build/release/crash}/crash_dedup" -M "$mode" -S $seed -m 400 -q 12 "$@") || die "$out"
+		out=$("${QD_CRASH:-$_top/build/release/crash}/crash_dedup" -M "$mode" -S $seed -m 400 -q $every "$@") || die "$out"
 		echo "$out"
 		[ "${out%% *}" -gt 0 ] || die "no states: no test"
 		read -r -a words <<<"$out"
