@@ -333,6 +333,7 @@ lint-headers: need-libs
 	@for h in $(HEADERS); do $(COMPILE) -Werror -fsyntax-only -x c $$h || exit 1; done
 lint-shell:
 	shellcheck -x -P SCRIPTDIR -S warning $(SHELL_SRC)
+	@! grep -nE '[|] *grep -[[:alpha:]]*q' tests/cli/*.sh || { echo "use prints (tests/cli/lib.sh)"; exit 1; }
 lint-cppcheck:
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,performance,portability \
 		--suppress=missingIncludeSystem -D_GNU_SOURCE -DQD_VERSION='"x"' -Ilib lib cmd

@@ -33,4 +33,4 @@ for c in '' -c; do
 	ok "$QDEDUP" convert $c --no-index -o cluster_size=2M in.raw nothing.qcow2
 	is "0 0" "$(walk --get pin --get index nothing.qcow2 | xargs)" "nothing shared, no index: pins, clusters of the index"
 done
-qemu-img snapshot -l pinned.qcow2 | grep -q qdedup || die "the pin is not a snapshot named qdedup"
+qemu-img snapshot -l pinned.qcow2 | prints qdedup || die "the pin is not a snapshot named qdedup"

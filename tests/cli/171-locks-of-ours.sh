@@ -11,7 +11,7 @@ qemu-img create -q -f qcow2 -b mid.qcow2 -F qcow2 top.qcow2
 qio() {
 	timeout $((5 * slower)) qemu-io "$@" </dev/null 2>&1
 }
-can() { qio "$@" | grep -q 'read 512'; }
+can() { qio "$@" | prints 'read 512'; }
 cannot() {
 	local out
 	out=$(qio "$@" || true)

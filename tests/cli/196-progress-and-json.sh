@@ -56,7 +56,7 @@ fails 1 "$QDEDUP" convert --output=json nosuch.raw none.qcow2
 is 2 "$(wc -l <<<"$ERR")" "lines on stderr: $ERR"
 tail -n 1 <<<"$ERR" >error.json
 is nosuch.raw "$(json error.json 'd["error"]["file"]')"
-head -n 1 <<<"$ERR" | grep -q '^qdedup convert: nosuch.raw: ' || die "message: $ERR"
+head -n 1 <<<"$ERR" | prints '^qdedup convert: nosuch.raw: ' || die "message: $ERR"
 fails 1 "$QDEDUP" convert --output=xml in.raw none.qcow2
 says xml
 fails 1 "$QDEDUP" convert --progress-fd=99 in.raw none.qcow2

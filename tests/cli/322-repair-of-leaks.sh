@@ -23,7 +23,7 @@ check_clean disk.img
 cp base.img disk.img
 damage disk.img 'l2[0] = END + CLUSTER'
 cp disk.img was.img
-exits 2 "$QDEDUP" check -r leaks disk.img | grep -q '^No repair'
+exits 2 "$QDEDUP" check -r leaks disk.img | prints '^No repair'
 cmp disk.img was.img
 exits 0 "$QDEDUP" check -r all disk.img >/dev/null
 check_clean disk.img

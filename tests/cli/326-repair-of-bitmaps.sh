@@ -13,7 +13,7 @@ try() {
 	shift
 	cp base.img disk.img
 	damage disk.img "$@"
-	exits 2 "$QDEDUP" check disk.img | grep -q "^corruption $kind" || die "not found: $kind"
+	exits 2 "$QDEDUP" check disk.img | prints "^corruption $kind" || die "not found: $kind"
 	exits 0 "$QDEDUP" check --repair disk.img >/dev/null
 	check_clean disk.img
 	exits 0 "$QDEDUP" check -q disk.img >/dev/null

@@ -21,7 +21,7 @@ for size in 64K 256K 8K; do
 	ok "$QDEDUP" verify --output=json a.qcow2 >out
 	is 0 "$(json out 'd["unknown"]')"
 	is valid "$(json out 'd["state"]')"
-	ok "$QIMG" snapshot -l a.qcow2 | grep -q qdedup || die "the pin is gone"
+	ok "$QIMG" snapshot -l a.qcow2 | prints qdedup || die "the pin is gone"
 done
 ok "$QDEDUP" journal --output=json create a.qcow2 >out
 is false "$(json out 'd["changed"]')" "created again"

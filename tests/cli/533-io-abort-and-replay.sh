@@ -40,7 +40,7 @@ cmp disk.qcow2 crashed.qcow2 || die "a dry run wrote"
 fails 1 "$QDEDUP" io -c 'write 0 4K' disk.qcow2
 says 'not closed cleanly'
 fails 1 "$QDEDUP" journal pack disk.qcow2
-ok "$QDEDUP" journal dump disk.qcow2 | grep -q 'WRITE.*bytes at' || die "no WRITE in the dump"
+ok "$QDEDUP" journal dump disk.qcow2 | prints 'WRITE.*bytes at' || die "no WRITE in the dump"
 
 ok "$QDEDUP" journal --output=json replay disk.qcow2 >replay.out
 is "$(json dry.out 'd["writes"]')" "$(json replay.out 'd["writes"]')"

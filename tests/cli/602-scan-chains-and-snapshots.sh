@@ -76,7 +76,7 @@ done
 # the pin is no snapshot to count
 mix pinned.raw 3M 24
 ok "$QDEDUP" convert -q -t unsafe -o cluster_size=4K pinned.raw pinned.qcow2
-qemu-img snapshot -l pinned.qcow2 | grep -q qdedup || die "no pin to test with"
+qemu-img snapshot -l pinned.qcow2 | prints qdedup || die "no pin to test with"
 ok "$QDEDUP" scan --output=json pinned.qcow2 >without
 ok "$QDEDUP" scan --output=json --snapshots pinned.qcow2 >with
 is "$(json without 'd["cluster-sizes"]')" "$(json with 'd["cluster-sizes"]')" "counts with a pin"

@@ -45,7 +45,7 @@ ok "$QDEDUP" scan --records=- a.raw b.qcow2 | cmp - lines
 name=$'tab\there new\nline back\\slash \001\177 \303\251 \377 sp ace'
 cp a.raw "$name"
 ok "$QDEDUP" scan --hash=sha256 --cluster-size=4K --records -- "$name" b.qcow2 >lines
-! grep -Pv '^#' lines | grep -Pvq '^[0-9a-f]{64}\t[^\t]+\t[0-9]+\t4096$' || die "lines of another shape"
+! grep -Pv '^#' lines | prints -Pv '^[0-9a-f]{64}\t[^\t]+\t[0-9]+\t4096$' || die "lines of another shape"
 brute --hash=sha256 --cluster-size=4K --records=lines -- "$name" b.qcow2
 ok "$QDEDUP" scan --hash=sha256 --cluster-size=4K --output=json -- "$name" b.qcow2 >one
 ok "$QDEDUP" scan --hash=sha256 --cluster-size=4K --output=json --merge lines >two

@@ -58,7 +58,7 @@ mkfifo err
 env --default-signal=INT "$QDEDUP" scan $(seq -f missing%06.0f 1 8000) 2>err >/dev/null &
 pid=$!
 exec 8<err
-read -r line <&8
+read -r _ <&8
 kill -INT $pid
 lines=$(wc -l <&8)
 status=0

@@ -10,7 +10,7 @@ ok "$QDEDUP" convert -q -t unsafe -o cluster_size=4K a.raw disk.qcow2
 ok "$QDEDUP" journal -q --size=16K create disk.qcow2
 _run "$QDEDUP" io -q -c 'write -P 9 0 100K' -c 'write -s a.raw 200K 100K' -c 'discard 400K 20K' -c abort disk.qcow2
 is 137 "$_status" "status of a run that aborts"
-qemu-img info --output=json disk.qcow2 | grep -q '"dirty-flag": true' || die "not marked dirty: no test"
+qemu-img info --output=json disk.qcow2 | prints '"dirty-flag": true' || die "not marked dirty: no test"
 qemu-io -c 'write -P 7 500K 8K' disk.qcow2 >out 2>&1 || die "QEMU does not open it: $(cat out)"
 check_clean -q disk.qcow2
 layers disk.qcow2 before

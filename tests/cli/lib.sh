@@ -15,6 +15,8 @@
 #	                       stderr, which is then in $ERR; a crash is never expected
 #	exits STATUS CMD...    must exit exactly so, stdout passes (check, compare: 1, 2, 3)
 #	says PATTERN...        $ERR matches each extended regular expression
+#	CMD | prints GREP-ARGS  grep finds something in what CMD prints, and reads it to the end, which
+#	                       grep -q does not: CMD would meet a closed pipe now and then
 #	check_clean IMG        qemu-img check exits 0
 #	same A B [FMT_A [FMT_B]]   qemu-img compare: identical (a name in .raw is raw,
 #	                       otherwise the content decides)
@@ -116,6 +118,10 @@ says() {
 	for pattern; do
 		grep -Eq -- "$pattern" <<<"$ERR" || die "stderr does not match '$pattern': $ERR"
 	done
+}
+
+prints() {
+	[ "$(grep -c -- "$@")" -gt 0 ]
 }
 
 is() {

@@ -115,7 +115,7 @@ repaired() {
 run_case() {
 	local dir=$here/$1
 	img=$PWD/img
-	grep -qsw -- "$variant" "$dir/variants" || [ ! -e "$dir/variants" -a "$variant" != data ] || return 0
+	grep -qsw -- "$variant" "$dir/variants" || { [ ! -e "$dir/variants" ] && [ "$variant" != data ]; } || return 0
 	cp --sparse=always base.qcow2 img
 	(. "$dir/recipe") >recipe.out 2>&1 || {
 		echo "FAILED $1: the recipe does not work: $(cat recipe.out)"
