@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The hash table of an image whose clusters move.  Its records name clusters by where they
- * lie, so before the first one moves the container is taken out, its records kept in a
- * temporary file; each move is remembered; and at the end a new container is made of the
+ * lie, so before the first one moves the container is taken out, its records, those of
+ * the journal's log included, kept in a temporary file; each move is remembered; and at the end a new container is made of the
  * records of the clusters that are still there, by their new names.  Of a table in state partial
  * only the records of pinned clusters are kept: nobody knows of the others.
  *
@@ -20,7 +20,7 @@
 #include "dedup/container.h"
 #include "dedup/records.h"
 #include "format/entry.h"
-#include "ops/install.h"
+#include "ops/merge.h"
 
 struct renamed {		/* a compressed cluster */
 	uint64_t now;		/* 0: free slot */
@@ -36,6 +36,7 @@ struct compact_index {
 	uint64_t nslots;		/* a power of two, or 0 */
 	uint64_t nstreams;
 	uint64_t log_nbytes, redo_nbytes;
+	uint64_t generation;		/* of the container that was taken out */
 	bool valid;			/* every record held; else those of pinned clusters */
 	const char *path;		/* external: its file */
 };
@@ -56,16 +57,18 @@ void compact_index_free(struct compact *c)
 
 /* ---- taking it out ---- */
 
-/* Copies the records of a container that can be believed into a table in a temporary file. */
-static int keep_records(struct compact *c, struct compact_index *ix, struct qd_container *old, struct qd_err *err)
+/* All that a container that can be believed tells, as a table in a temporary file. */
+static int keep_records(struct compact *c, struct compact_index *ix, const struct qd_image *img,
+			const struct qd_container *old, struct qd_err *err)
 {
+	struct qd_known *known = NULL;
 	struct qd_table_maker *maker = NULL;
 	struct qd_table_ext ext = { .journal_off = 0 };	/* finish fills what is of the table only */
 	uint64_t nbytes;
-	int rc = qd_table_maker_new(&ix->geom, qd_table_digest(old->table), c->memory / 8, c->opts->tmpdir, &maker, err);
+	int rc = qd_known_open(old, img, &known, err);
 
 	if (rc == 0)
-		rc = qd_install_copy_records(old, maker, err);
+		rc = qd_merge_gather(known, &ix->geom, c->memory / 8, c->opts->tmpdir, &maker, err);
 	if (rc == 0)
 		rc = qd_table_maker_finish(maker, old->ext.generation, &ext, &nbytes, err);
 	if (rc == 0)
@@ -78,6 +81,7 @@ static int keep_records(struct compact *c, struct compact_index *ix, struct qd_c
 	if (rc == 0)
 		rc = qd_records_new(8, c->memory / 8, c->opts->tmpdir, &ix->was, err);
 	qd_table_maker_free(maker);
+	qd_known_free(known);
 	return rc;
 }
 
@@ -94,8 +98,9 @@ static int take(struct compact *c, struct qd_image *img, struct qd_container *ol
 		c->index->valid = old->state == QD_CONTAINER_VALID;
 		c->index->log_nbytes = old->ext.log_nbytes;
 		c->index->redo_nbytes = old->ext.redo_nbytes;
+		c->index->generation = old->ext.generation;
 		c->index->path = old->external ? c->opts->index_path : NULL;
-		rc = keep_records(c, c->index, old, err);
+		rc = keep_records(c, c->index, img, old, err);
 	}
 	if (rc == 0 && old->state != QD_CONTAINER_ABSENT) {
 		rc = qd_install_drop(img, old, &r, err);
@@ -241,8 +246,10 @@ static int install(struct compact *c, struct qd_image *img, struct qd_table_make
 	struct qd_install_result r;
 	int rc = qd_container_open(img, NULL, false, &none, err);
 
-	if (rc == 0)
+	if (rc == 0) {
+		none->ext.generation = c->index->generation;
 		rc = qd_install_container(img, none, &in, &r, err);
+	}
 	if (rc == 0)
 		c->res->flushes += r.flushes;
 	c->res->indexed = rc == 0;

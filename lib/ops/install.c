@@ -477,14 +477,3 @@ int qd_install_drop_more(struct qd_image *img, const struct qd_container *old,
 	close_change(&x);
 	return rc;
 }
-
-static int copy_record(void *ctx, uint64_t n, const struct qd_record *record, struct qd_err *err)
-{
-	(void)n;
-	return qd_table_maker_add(ctx, record, err);
-}
-
-int qd_install_copy_records(struct qd_container *old, struct qd_table_maker *maker, struct qd_err *err)
-{
-	return qd_table_walk(old->table, copy_record, maker, err);
-}

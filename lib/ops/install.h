@@ -48,9 +48,6 @@ struct qd_install_result {
 	uint64_t flushes;
 };
 
-/* Adds every record of the old table to the maker: the start of a copy or a merge. */
-int qd_install_copy_records(struct qd_container *old, struct qd_table_maker *maker, struct qd_err *err);
-
 /*
  * Writes the container in->maker makes and switches to it.  old: what qd_container_open found, any
  * state (its generation is continued, its clusters are freed where it can be known which those

@@ -267,6 +267,26 @@ int qd_known_find(struct qd_known *k, uint64_t entry, struct qd_record *ret_reco
 	return 1;
 }
 
+int qd_known_each(struct qd_known *k, int (*fn)(void *ctx, const struct qd_record *record, struct qd_err *err),
+		  void *ctx, struct qd_err *err)
+{
+	int rc = 0;
+
+	if (k->distrusted)
+		return 0;
+	rewind_table(k);
+	while ((rc = advance(k, err)) == 1) {
+		rc = find_change(k, k->at.entry) ? 0 : fn(ctx, &k->at, err);
+		if (rc)
+			return rc;
+	}
+	rewind_table(k);
+	for (uint64_t i = 0; rc == 0 && i < k->nchanges; i++)
+		if (!k->changes[i].revoked)
+			rc = fn(ctx, &k->changes[i].record, err);
+	return rc;
+}
+
 uint64_t qd_known_count(const struct qd_known *k)
 {
 	return k->count;

@@ -25,6 +25,13 @@ void qd_known_free(struct qd_known *k);
 int qd_known_find(struct qd_known *k, uint64_t entry, struct qd_record *ret_record, struct qd_err *err);
 
 /*
+ * Calls fn for every record that qd_known_find would find, each once, in no particular order; its value
+ * other than 0 ends it.
+ */
+int qd_known_each(struct qd_known *k, int (*fn)(void *ctx, const struct qd_record *record, struct qd_err *err),
+		  void *ctx, struct qd_err *err);
+
+/*
  * Is a record what reading its cluster would give?  In state valid, each; in state partial those
  * of clusters that the pin references: they keep their bytes, but which subclusters of an
  * extended entry count may have changed.

@@ -2,50 +2,31 @@
 /*
  *	table    a b c d e      in host order
  *	log      c' !d f        c anew, d revoked, f new
- *	maker    a b c' e | f   what the log has besides comes last and is sorted in
+ *	maker    a b e | c' f   what the log has comes last and is sorted in
  */
 #include "ops/merge.h"
 
 #include "base/host.h"
-#include "dedup/log.h"
-#include "ops/known.h"
 
-struct merge {
-	struct qd_known *known;
-	struct qd_table_maker *maker;
-};
-
-static int add_known(struct merge *m, uint64_t entry, struct qd_err *err)
+static int take_record(void *ctx, const struct qd_record *record, struct qd_err *err)
 {
-	struct qd_record record;
-	int rc = qd_known_find(m->known, entry, &record, err);
-
-	return rc == 1 ? qd_table_maker_add(m->maker, &record, err) : rc;
+	return qd_table_maker_add(ctx, record, err);
 }
 
-static int take_record(void *ctx, uint64_t n, const struct qd_record *record, struct qd_err *err)
+int qd_merge_gather(struct qd_known *known, const struct qd_geom *geom, uint64_t memory, const char *tmpdir,
+		    struct qd_table_maker **ret_maker, struct qd_err *err)
 {
-	(void)n;
-	return add_known(ctx, record->entry, err);
-}
-
-static int take_logged(void *ctx, enum qd_journal_type type, const struct qd_record *record,
-		       struct qd_err *err)
-{
-	return type == QD_JOURNAL_HASH ? add_known(ctx, record->entry, err) : 0;
-}
-
-static int gather(struct merge *m, struct qd_container *old, struct qd_err *err)
-{
-	struct qd_journal *j = NULL;
-	int rc = qd_table_walk(old->table, take_record, m, err);
+	struct qd_table_maker *maker = NULL;
+	int rc = qd_table_maker_new(geom, qd_known_digest(known), memory, tmpdir, &maker, err);
 
 	if (rc == 0)
-		rc = qd_log_open(old->io, old->off, &old->ext, &j, err);
-	if (rc == 0 && j)
-		rc = qd_journal_log_walk(j, take_logged, m, err);
-	qd_journal_close(j);
-	return rc;
+		rc = qd_known_each(known, take_record, maker, err);
+	if (rc) {
+		qd_table_maker_free(maker);
+		return rc;
+	}
+	*ret_maker = maker;
+	return 0;
 }
 
 int qd_merge(struct qd_image *img, struct qd_container *old, const struct qd_merge *opts,
@@ -56,19 +37,16 @@ int qd_merge(struct qd_image *img, struct qd_container *old, const struct qd_mer
 		.log_nbytes = opts->log_nbytes, .redo_nbytes = opts->redo_nbytes,
 		.index_path = opts->index_path, .valid = old->state == QD_CONTAINER_VALID,
 	};
-	struct merge m = { .known = NULL };
-	int rc = qd_known_open(old, img, &m.known, err);
+	struct qd_known *known = NULL;
+	int rc = qd_known_open(old, img, &known, err);
 
 	if (rc == 0)
-		rc = qd_table_maker_new(&img->geom, qd_known_digest(m.known), memory / 2, opts->tmpdir,
-					&m.maker,
-					err);
-	if (rc == 0)
-		rc = gather(&m, old, err);
-	in.maker = m.maker;
+		rc = qd_merge_gather(known, &img->geom, memory / 2, opts->tmpdir, &in.maker, err);
+	if (rc == 0 && qd_known_is_damaged(known))
+		rc = qd_err_set(err, QD_E_CORRUPT, "the index is damaged: qdedup rehash makes a new one");
 	if (rc == 0)
 		rc = qd_install_container(img, old, &in, ret_result, err);
-	qd_table_maker_free(m.maker);
-	qd_known_free(m.known);
+	qd_table_maker_free(in.maker);
+	qd_known_free(known);
 	return rc;
 }

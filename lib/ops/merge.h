@@ -8,6 +8,7 @@
 #define QD_OPS_MERGE_H
 
 #include "ops/install.h"
+#include "ops/known.h"
 
 /* What a journal gets unless the caller wants something else: bytes of each log area and of the redo log. */
 #define QD_MERGE_LOG_NBYTES (256u << 10)
@@ -20,6 +21,13 @@ struct qd_merge {
 	uint64_t memory;		/* bytes; 0: the default */
 	const char *tmpdir;		/* NULL: /tmp */
 };
+
+/*
+ * A table maker with all that is known, table and log together; what is damaged is left out.  geom
+ * and the index of known outlive it; tmpdir must stay valid.
+ */
+int qd_merge_gather(struct qd_known *known, const struct qd_geom *geom, uint64_t memory, const char *tmpdir,
+		    struct qd_table_maker **ret_maker, struct qd_err *err);
 
 /*
  * old: opened, state valid or partial; its records hold afterwards as they did before.  Afterwards
