@@ -21,11 +21,9 @@
  */
 #include "ops/compact_int.h"
 
-#include <inttypes.h>
-
 #include "base/bytes.h"
 #include "base/host.h"
-#include "ops/check.h"
+#include "ops/soundness.h"
 
 #define MAX_ROUNDS 16u
 #define INDEX_SLACK 4u	/* clusters that putting the hash table back may leave free: not worth a second run */
@@ -57,23 +55,6 @@ static int refuse(struct compact *c, struct qd_err *err)
 	}
 	compact_close(img);
 	return rc;
-}
-
-/* F1 */
-static int check(struct compact *c, struct qd_err *err)
-{
-	struct qd_check_opts opts = { .threads = c->opts->threads, .memory = c->memory };
-	struct qd_check_result r;
-	int rc = qd_check(c->io, &opts, NULL, &r, err);
-
-	if (rc)
-		return rc;
-	if (r.check_errors || r.corruptions || r.leaks)
-		return qd_err_set(err, QD_E_CORRUPT,
-				  "the image is not consistent (%" PRIu64 " corruptions, %" PRIu64 " leaked clusters) and "
-				  "is left alone: run qdedup check --repair first",
-				  r.corruptions + r.check_errors, r.leaks);
-	return 0;
 }
 
 static int take_sizes(struct compact *c, unsigned when, struct qd_err *err)
@@ -297,7 +278,7 @@ static int run(struct compact *c, struct qd_err *err)
 	int rc = refuse(c, err);
 
 	if (rc == 0)
-		rc = check(c, err);
+		rc = qd_soundness_require(c->io, QD_SOUND_SPACE, c->opts->threads, c->memory, err);	/* F1 */
 	if (rc == 0)
 		rc = take_sizes(c, 0, err);
 	if (rc == 0)

@@ -24,9 +24,9 @@
 #include "base/bytes.h"
 #include "base/host.h"
 #include "image/build.h"
-#include "ops/check.h"
 #include "ops/compact.h"
 #include "ops/dedup_int.h"
+#include "ops/soundness.h"
 
 /* ---- refusals ---- */
 
@@ -71,22 +71,6 @@ static int refuse(const struct dedup *d, struct qd_err *err)
 	return 0;
 }
 
-/* D1 */
-static int check(struct dedup *d, struct qd_err *err)
-{
-	struct qd_check_opts opts = { .threads = d->opts->threads, .memory = d->memory };
-	struct qd_check_result r;
-	int rc = qd_check(d->io, &opts, NULL, &r, err);
-
-	if (rc)
-		return rc;
-	if (r.check_errors || r.corruptions)
-		return qd_err_set(err, QD_E_CORRUPT,
-				  "the image is not consistent (%" PRIu64 " corruptions) and is left alone: "
-				  "run qdedup check --repair first", r.corruptions + r.check_errors);
-	return 0;
-}
-
 /* ---- opening ---- */
 
 static int open_image(struct dedup *d, struct qd_err *err)
@@ -108,7 +92,7 @@ static int look_at(struct dedup *d, struct qd_err *err)
 	if (rc == 0)
 		rc = refuse(d, err);
 	if (rc == 0)
-		rc = check(d, err);
+		rc = qd_soundness_require(d->io, QD_SOUND_TABLES, d->opts->threads, d->memory, err);	/* D1 */
 	if (rc)
 		return rc;
 	d->result->cluster_size = d->geom->cluster_size;

@@ -16,13 +16,14 @@
 #include "dedup/log.h"
 #include "image/build.h"
 #include "ops/merge.h"
+#include "ops/soundness.h"
 
 struct qd_dedup_write {
 	struct qd_io *io;
 	const struct qd_disk *backing;
 	struct qd_image *img;
 	struct qd_writer *writer;
-	bool prepared;			/* the index was looked at */
+	bool prepared;			/* the counts are known to be right, and the index was looked at */
 	struct qd_container *index;
 	struct qd_journal *journal;
 	struct qd_live *live;		/* NULL: writes are not deduplicated */
@@ -192,10 +193,19 @@ static int open_index(struct qd_dedup_write *dw, struct qd_err *err)
 	return rc;
 }
 
+/*
+ * Before the first change.  Overwriting in place believes that refcount 1 means one reference, so
+ * it is not only the first claim that needs sound counts.
+ */
 static int prepare(struct qd_dedup_write *dw, struct qd_err *err)
 {
+	int rc;
+
 	if (dw->prepared)
 		return 0;
+	rc = qd_soundness_require(dw->io, QD_SOUND_COUNTS, 0, 0, err);
+	if (rc)
+		return rc;
 	dw->prepared = true;
 	return qd_image_find_ext(dw->img, QD_EXT_QDEDUP) ? open_index(dw, err) : 0;
 }

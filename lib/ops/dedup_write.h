@@ -3,7 +3,8 @@
  * A writer with the image's index behind it: writes are deduplicated while there is a valid,
  * embedded index, and its log is packed or merged when it fills up.
  *
- *	open --first change--> no index that holds: a plain writer
+ *	open --first change--> refcounts that may be too low: refused (ops/soundness.h)
+ *	                       no index that holds: a plain writer
  *	                       index without journal: it gets one
  *	                       index: loaded (dedup/live.h), the writer's hook
  *

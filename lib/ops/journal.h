@@ -3,7 +3,8 @@
  * What `qdedup journal` does with the journal of an image.
  *
  * dump, verify and replay need the header and its extension only, so that they work on an
- * image whose tables cannot be read; pack, create and drop open the image.
+ * image whose tables cannot be read; pack, create and drop open the image, and refuse one whose
+ * refcounts may be too low (ops/soundness.h).
  *
  * Replay is refused unless extension, generation and what the file holds prove that nobody
  * else wrote: then qdedup check --repair and qdedup rehash are the way.  An image that is

@@ -13,6 +13,7 @@
 #include "image/change.h"
 #include "ops/journal.h"
 #include "ops/merge.h"
+#include "ops/soundness.h"
 
 struct open {
 	struct qd_image *img;
@@ -64,6 +65,8 @@ static int open_all(struct open *o, struct qd_io *io, const struct qd_ops_journa
 	*result = (struct qd_ops_journal_result){ .nbytes = 0 };
 	if (rc == 0)
 		rc = qd_change_refuse(o->img, err);
+	if (rc == 0)
+		rc = qd_soundness_require(io, QD_SOUND_COUNTS, opts->threads, opts->memory, err);
 	if (rc == 0)
 		rc = open_index(o, opts, false, err);
 	if (rc)

@@ -21,6 +21,7 @@
 #include "image/change.h"
 #include "ops/install.h"
 #include "ops/known.h"
+#include "ops/soundness.h"
 #include "ops/survey.h"
 
 struct slot {			/* of the pin, to be filled */
@@ -393,7 +394,7 @@ static int refuse(const struct rehash *r, struct qd_err *err)
 
 	if (rc == 0 && !r->opts->drop && qd_container_is_impossible(&r->img->header, &why))
 		return qd_err_set(err, QD_E_UNSUPPORTED, "the image cannot have an index: %s", why);
-	return rc;
+	return rc ? rc : qd_soundness_require(r->img->io, QD_SOUND_COUNTS, r->opts->threads, r->memory, err);
 }
 
 static int run(struct rehash *r, struct qd_io *io, struct qd_err *err)

@@ -52,7 +52,7 @@ struct qd_rehash_result {
 
 /*
  * io is writable, unless it is a dry run, and stays the caller's.  Refuses by name images
- * that are dirty, corrupt, or cannot have an index.
+ * that are dirty, corrupt, whose refcounts may be too low (ops/soundness.h), or cannot have an index.
  */
 int qd_rehash_io(struct qd_io *io, const struct qd_rehash_opts *opts, struct qd_progress *progress,
 		 struct qd_rehash_result *ret_result, struct qd_err *err);

@@ -8,6 +8,9 @@
 #	QEMU_OPTS              an array: how qemu-img must open IMG, instead of -f qcow2 IMG
 #	damage IMG ARGS...     tests/tools/damage.c
 #	finds IMG TYPE[=N]...  exactly these kinds of findings (not counting notes), N items
+#	break_counts IMG HOW   makes refcounts too low (a row of BAD_COUNTS), of an image of at least
+#	                       4 MiB of data in clusters of 1 KiB
+#	leaves_alone IMG CMD.. CMD fails over IMG's refcounts, names the repair and writes nothing
 
 . "$(dirname "${BASH_SOURCE[0]}")/convert-lib.sh"
 QEMU_OPTS=()
@@ -58,6 +61,33 @@ finds() {
 	    print("expected", want, "found", got)
 	sys.exit(not good)
 	END
+}
+
+# Zeroed: clusters in use look free.  Lost: so do all of a refcount block.  Twice: one cluster, two
+# entries, refcount 1.  Table: an entry names an L2 table.
+# shellcheck disable=SC2034  # for the tests
+BAD_COUNTS='zeroed lost twice table'
+break_counts() {
+	local k list=()
+	case $2 in
+	zeroed)
+		for ((k = 10; k < 20; k++)); do
+			list+=("refcount[host[${k}K]] = 0")
+		done ;;
+	lost) list=('reftable[1] = 0') ;;
+	twice) list=('l2[1M] = l2[2M]') ;;
+	table) list=('l2[1M] = table[0] | COPIED') ;;
+	esac
+	damage "$1" "${list[@]}"
+}
+
+leaves_alone() {
+	local img=$1
+	shift
+	cp "$img" untouched
+	fails 1 "$@"
+	says 'not consistent' 'qdedup check --repair'
+	cmp "$img" untouched || die "$* changed the image"
 }
 
 # break_half IMAGE WHAT: every second refcount 0 (counts), or every second L2 entry without COPIED (flags)
