@@ -49,6 +49,8 @@ says 'nothing.qcow2'
 fails 1 "$QDEDUP" dedup
 fails 1 "$QDEDUP" dedup --index=x --no-index good.qcow2
 hold user qemu-io good.qcow2
+tell user 'read 0 512'
+wait_for grep -q 'read 512' user.out
 refuses good.qcow2 'lock|in use'
 release user
 
