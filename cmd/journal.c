@@ -101,6 +101,11 @@ static void put_entry(const struct qd_journal_item *item)
 	putchar('\n');
 }
 
+static const char *mark_name(const struct qd_journal_item *item)
+{
+	return item->mark.state == QD_JOURNAL_MARK_APPLIED ? "applied" : "committed";
+}
+
 static void put_item(const struct qd_journal_item *item)
 {
 	const struct qd_journal_header *h = &item->header;
@@ -109,8 +114,15 @@ static void put_item(const struct qd_journal_item *item)
 		put_entry(item);
 		return;
 	}
-	printf("0x%010" PRIx64 "  %s cluster %" PRIu32 ": ", item->off, area_names[item->area], item->number);
-	if (item->valid)
+	if (item->is_mark)
+		printf("0x%010" PRIx64 "  redo mark: ", item->off);
+	else
+		printf("0x%010" PRIx64 "  %s cluster %" PRIu32 ": ", item->off, area_names[item->area],
+		       item->number);
+	if (item->valid && item->is_mark)
+		printf("generation %" PRIu64 ", %" PRIu32 " clusters, %s\n", item->mark.generation,
+		       item->mark.nclusters, mark_name(item));
+	else if (item->valid)
 		printf("generation %" PRIu64 ", batch %" PRIu64 ", %u bytes, %s\n", h->generation, h->batch, h->used,
 		       item->committed ? "counts" : "does not count");
 	else
@@ -152,14 +164,32 @@ static bool set_cluster(json_t *o, const struct qd_journal_item *item)
 				 output_set_u64(o, "batch", h->batch) && output_set_u64(o, "used", h->used)));
 }
 
+static bool set_mark(json_t *o, const struct qd_journal_item *item)
+{
+	const struct qd_journal_mark *m = &item->mark;
+
+	return output_set(o, "valid", json_boolean(item->valid)) &&
+	       (!item->valid || (output_set_u64(o, "generation", m->generation) &&
+				 output_set_u64(o, "clusters", m->nclusters) &&
+				 output_set(o, "mark", json_string(mark_name(item)))));
+}
+
+static bool set_item(json_t *o, const struct qd_journal_item *item)
+{
+	if (item->entry.type)
+		return set_entry(o, &item->entry);
+	return item->is_mark ? set_mark(o, item) : set_cluster(o, item);
+}
+
 static json_t *item_json(const struct qd_journal_item *item)
 {
-	const char *type = item->entry.type ? qd_journal_type_name(item->entry.type) : "cluster";
+	const char *other = item->is_mark ? "mark" : "cluster";
+	const char *type = item->entry.type ? qd_journal_type_name(item->entry.type) : other;
 	json_t *o = json_object();
 
 	if (o && output_set_u64(o, "offset", item->off) && output_set(o, "area", json_string(area_names[item->area])) &&
 	    output_set(o, "type", json_string(type)) && output_set(o, "counts", json_boolean(item->committed)) &&
-	    (item->entry.type ? set_entry(o, &item->entry) : set_cluster(o, item)))
+	    set_item(o, item))
 		return o;
 	json_decref(o);
 	return NULL;

@@ -5,7 +5,9 @@
  */
 #include "base/host.h"
 
+#include <errno.h>
 #include <sched.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -32,4 +34,15 @@ uint64_t qd_default_memory(void)
 	if (pages <= 0 || page_size <= 0)
 		return MEMORY_UNKNOWN;
 	return qd_min_u64((uint64_t)pages * (uint64_t)page_size / 4, MEMORY_MAX);
+}
+
+int qd_draw_number(uint64_t *ret_number, struct qd_err *err)
+{
+	uint64_t n = 0;
+
+	while (n == 0)
+		if (getrandom(&n, sizeof(n), 0) != (ssize_t)sizeof(n))
+			return qd_err_sys(err, errno, "cannot draw a number");
+	*ret_number = n;
+	return 0;
 }

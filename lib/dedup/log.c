@@ -41,6 +41,7 @@ int qd_log_record_closed(const struct qd_image *img, bool external, const struct
 	qd_journal_state(journal, &s);
 	new.log_generation = s.log_generation;
 	new.log_clusters = s.log_clusters;
+	new.log_crc = s.log_crc;
 	if (external || (new.log_generation == ext->log_generation && new.log_clusters == ext->log_clusters))
 		return 0;
 	if (!queue)

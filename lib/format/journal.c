@@ -33,7 +33,26 @@ static const struct qd_fields_row header_rows[] = {
 };
 #undef ROW
 
+#define ROW(m, off) QD_FIELDS_ROW(struct qd_journal_mark, m, off)
+static const struct qd_fields_row mark_rows[] = {
+	ROW(magic, 0),
+	ROW(crc, 4),
+	ROW(identity_hi, 8),
+	ROW(identity_lo, 16),
+	ROW(container, 24),
+	ROW(generation, 32),
+	ROW(state, 40),
+	ROW(nclusters, 44),
+	ROW(batch_crc, 48),
+	ROW(reserved, 52),
+	ROW(target_nbytes, 56),
+};
+#undef ROW
+
+#define MARK_USED 64u	/* zeros behind */
+
 const struct qd_fields qd_journal_header_fields = QD_FIELDS(header_rows);
+const struct qd_fields qd_journal_mark_fields = QD_FIELDS(mark_rows);
 
 /* Payloads by type: bytes at least and at most; those of a HASH depend on the digest. */
 static const struct shape {
@@ -92,6 +111,40 @@ bool qd_journal_cluster_is_valid(const uint8_t *cluster, const struct qd_journal
 	       h.sequence == sequence && h.generation > 0 && h.batch > 0 && h.reserved == 0 &&
 	       h.used >= QD_JOURNAL_HEADER && h.used <= QD_JOURNAL_CLUSTER &&
 	       h.crc == checksum(cluster);
+}
+
+/* ---- the mark ---- */
+
+static uint32_t mark_checksum(const uint8_t *p)
+{
+	return qd_crc32c(QD_CRC32C_SEED, p + CRC_FROM, QD_JOURNAL_MARK - CRC_FROM);
+}
+
+void qd_journal_mark_encode(const struct qd_journal_mark *m, uint8_t *p)
+{
+	struct qd_journal_mark own = *m;
+
+	own.magic = QD_JOURNAL_MARK_MAGIC;
+	own.reserved = 0;
+	memset(p, 0, QD_JOURNAL_MARK);
+	qd_fields_encode(&qd_journal_mark_fields, &own, p, MARK_USED);
+	own.crc = mark_checksum(p);
+	qd_fields_encode(&qd_journal_mark_fields, &own, p, MARK_USED);
+}
+
+bool qd_journal_mark_decode(const uint8_t *p, const struct qd_journal_owner *owner,
+			    struct qd_journal_mark *ret_mark)
+{
+	struct qd_journal_mark m;
+
+	qd_fields_decode(&qd_journal_mark_fields, p, MARK_USED, &m);
+	if (m.magic != QD_JOURNAL_MARK_MAGIC || m.crc != mark_checksum(p) ||
+	    m.identity_hi != owner->identity_hi || m.identity_lo != owner->identity_lo ||
+	    m.container != owner->container || m.generation == 0 || m.nclusters == 0 || m.reserved != 0 ||
+	    (m.state != QD_JOURNAL_MARK_COMMITTED && m.state != QD_JOURNAL_MARK_APPLIED))
+		return false;
+	*ret_mark = m;
+	return true;
 }
 
 /* ---- entries ---- */

@@ -16,6 +16,10 @@
  * Each cluster tells its batch, so that what a crash left of the last one is told from a
  * hole in what had been committed.
  *
+ * The last cluster of the redo area holds no entries but the mark, 512 bytes: what became of
+ * the batch.  It is written when the batch is on stable storage, so that from then on what is
+ * missing of it is damage, and not a write that a crash cut short.
+ *
  * Entries: the size byte counts the bytes of the payload (an entry takes size + 2 bytes);
  * 0xff in its place: nothing more in this cluster.  No entry crosses a cluster.
  *
@@ -53,8 +57,8 @@ enum qd_journal_kind {
 struct qd_journal_header {
 	uint32_t magic;
 	uint32_t crc;			/* CRC32C of all bytes of the cluster after this one */
-	uint64_t identity_hi;		/* of the container's table */
-	uint64_t identity_lo;
+	uint64_t identity_hi;		/* of the container's table, its first half */
+	uint64_t identity_lo;		/* the journal's own, from the extension */
 	uint64_t container;		/* the container's generation */
 	uint64_t generation;		/* >= 1; one more with each log begun anew in this container's areas of the kind */
 	uint64_t batch;			/* number of the COMMIT that these entries wait for, from 1 */
@@ -97,12 +101,45 @@ void qd_journal_header_decode(const uint8_t *cluster, struct qd_journal_header *
  */
 void qd_journal_cluster_close(const struct qd_journal_header *h, uint8_t *cluster);
 
-/* Which container a journal belongs to. */
+/* Which journal it is: what each of its clusters says. */
 struct qd_journal_owner {
 	uint64_t identity_hi;
 	uint64_t identity_lo;
 	uint64_t container;
 };
+
+/*
+ * The mark of the redo area, and how it is told from other bytes.  All zeros: no batch yet.
+ */
+#define QD_JOURNAL_MARK 512u		/* bytes; zeros up to the end of its journal cluster */
+#define QD_JOURNAL_MARK_MAGIC 0x51446a6du	/* "QDjm" */
+
+enum qd_journal_mark_state {
+	QD_JOURNAL_MARK_COMMITTED = 1,	/* the batch is on stable storage */
+	QD_JOURNAL_MARK_APPLIED = 2,	/* so are its writes, or nobody wants them any more */
+};
+
+struct qd_journal_mark {
+	uint32_t magic;
+	uint32_t crc;			/* CRC32C of all bytes of the mark after this one */
+	uint64_t identity_hi;		/* as in the journal clusters */
+	uint64_t identity_lo;
+	uint64_t container;
+	uint64_t generation;		/* of the batch's clusters */
+	uint32_t state;			/* enum qd_journal_mark_state */
+	uint32_t nclusters;		/* of the batch */
+	uint32_t batch_crc;		/* CRC32C of all their bytes */
+	uint32_t reserved;		/* 0 */
+	uint64_t target_nbytes;		/* length of the image when the batch was written: no WRITE goes beyond it */
+};
+
+extern const struct qd_fields qd_journal_mark_fields;
+
+/* Fills all QD_JOURNAL_MARK bytes; magic, crc and reserved it knows. */
+void qd_journal_mark_encode(const struct qd_journal_mark *m, uint8_t *p);
+/* False: it is none of this owner's. */
+bool qd_journal_mark_decode(const uint8_t *p, const struct qd_journal_owner *owner,
+			    struct qd_journal_mark *ret_mark);
 
 /* The validity rule, generation left to the caller. */
 bool qd_journal_cluster_is_valid(const uint8_t *cluster, const struct qd_journal_owner *owner,

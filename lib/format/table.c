@@ -47,8 +47,8 @@ static const struct qd_fields_row ext_rows[] = {
 	ROW(redo_nbytes, 76),
 	ROW(log_generation, 80),
 	ROW(log_clusters, 88),
-	ROW(zero, 92),
-	ROW(reserved2, 96),
+	ROW(log_crc, 92),
+	ROW(journal_id, 96),
 	ROW(reserved3, 104),
 	ROW(crc, EXT_CRC_OFF),
 };
@@ -141,7 +141,8 @@ static int check_journal(const struct qd_table_ext *e, struct qd_err *err)
 	uint64_t nbytes = 2ull * e->log_nbytes + e->redo_nbytes;
 
 	if (!e->journal_off) {
-		if (e->log_nbytes || e->redo_nbytes || e->log_generation || e->log_clusters)
+		if (e->log_nbytes || e->redo_nbytes || e->log_generation || e->log_clusters || e->log_crc ||
+		    e->journal_id)
 			return refuse(err, "journal_off", 0, "a place for the journal that the other fields tell of");
 		return 0;
 	}
@@ -151,6 +152,10 @@ static int check_journal(const struct qd_table_ext *e, struct qd_err *err)
 		return refuse(err, "log_nbytes", e->log_nbytes, "room for a log behind the table");
 	if (!qd_range_within(e->journal_off, nbytes, e->container_nbytes))
 		return refuse(err, "journal_off", e->journal_off, "areas within the container");
+	if (!e->journal_id)
+		return refuse(err, "journal_id", 0, "a number other than 0");
+	if (!e->log_clusters && e->log_crc)
+		return refuse(err, "log_crc", e->log_crc, "0 for a log without clusters");
 	if (e->log_clusters > e->log_nbytes / JOURNAL_GRAIN)
 		return refuse(err, "log_clusters", e->log_clusters, "no more than an area has");
 	return 0;
@@ -160,7 +165,7 @@ static int check_ext(const struct qd_table_ext *e, struct qd_err *err)
 {
 	int r = 0;
 
-	if (e->flags & ~(uint32_t)QD_TABLE_EXTERNAL || e->reserved || e->zero || e->reserved2 || e->reserved3)
+	if (e->flags & ~(uint32_t)QD_TABLE_EXTERNAL || e->reserved || e->reserved3)
 		return qd_err_set(err, QD_E_UNSUPPORTED, "index extension: unknown flags or fields are set (flags 0x%" PRIx32
 				  ")", e->flags);
 	r = check_place(e, err);

@@ -71,8 +71,8 @@ struct qd_table_ext {
 	uint32_t redo_nbytes;		/* of the redo log, likewise */
 	uint64_t log_generation;	/* of the log in use, when it was last closed; 0: none */
 	uint32_t log_clusters;		/* journal clusters it had then */
-	uint32_t zero;			/* 0 */
-	uint64_t reserved2;		/* 0 */
+	uint32_t log_crc;		/* CRC32C of all their bytes */
+	uint64_t journal_id;		/* drawn for this journal; 0: no journal */
 	uint32_t reserved3;		/* 0 */
 	uint32_t crc;			/* CRC32C of the 108 bytes before */
 };

@@ -114,8 +114,11 @@ static int merge(struct qd_dedup_write *dw, struct qd_err *err)
 		if (dw->index->ext.journal_off) {
 			m.log_nbytes = dw->index->ext.log_nbytes;
 			m.redo_nbytes = dw->index->ext.redo_nbytes;
+		} else {
+			rc = qd_draw_number(&m.journal_id, err);
 		}
-		rc = qd_merge(dw->img, dw->index, &m, &res, err);
+		if (rc == 0)
+			rc = qd_merge(dw->img, dw->index, &m, &res, err);
 	}
 	forget_index(dw);
 	qd_image_detach(dw->img);

@@ -156,6 +156,25 @@ static int remove_extension(struct install *x, struct qd_err *err)
 
 /* ---- the new container ---- */
 
+/*
+ * Two journals of one identity are those of copies of one image, of which each continued what the
+ * other had: their generations, sizes of logs and checksums tell them apart.
+ */
+static uint64_t journal_id(const struct install *x)
+{
+	uint8_t known[QD_TABLE_EXT_SIZE + QD_HEADER_FULL_SIZE] = { 0 };
+	uint64_t id = x->in->journal_id;
+
+	if (!id && x->old)
+		id = x->old->ext.journal_id;
+	if (id)
+		return id;
+	qd_table_ext_encode(&x->result->ext, known);
+	qd_header_encode(&x->img->header, known + QD_TABLE_EXT_SIZE);
+	id = qd_fingerprint_of(known, sizeof(known)).hi;
+	return id ? id : 1;
+}
+
 /* Everything of the extension but place and pin. */
 static int plan(struct install *x, struct qd_err *err)
 {
@@ -172,6 +191,7 @@ static int plan(struct install *x, struct qd_err *err)
 		ext->log_nbytes = (uint32_t)in->log_nbytes;
 		ext->redo_nbytes = (uint32_t)in->redo_nbytes;
 		end = ext->journal_off + 2 * in->log_nbytes + in->redo_nbytes;
+		ext->journal_id = journal_id(x);
 	}
 	ext->container_nbytes = qd_align_up(end, x->img->geom.cluster_size);
 	ext->flags = in->index_path ? QD_TABLE_EXTERNAL : 0;

@@ -27,6 +27,7 @@ struct qd_install {
 	struct qd_table_maker *maker;
 	uint64_t log_nbytes;		/* of each log area, and of the redo log: multiples of 4096; */
 	uint64_t redo_nbytes;		/* both 0: no journal */
+	uint64_t journal_id;		/* drawn; 0: that of the old container's journal, or made of the image */
 	const char *index_path;		/* external: the file, replaced when it is complete; NULL: embedded */
 	bool valid;			/* every record holds: the autoclear bit is set (N2) */
 	/*

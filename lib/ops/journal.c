@@ -225,6 +225,9 @@ static int replay(struct bare *b, const struct qd_ops_journal_opts *opts,
 	/* Whoever made it clean again did without the batch; what it links may be in use for something else. */
 	if (!result->dirty && !result->others_wrote)
 		return opts->dry_run ? 0 : qd_journal_redo_applied(b->journal, err);
+	if (result->state.redo_damaged)
+		return qd_err_set(err, QD_E_CORRUPT, "%s: run qdedup check --repair, then qdedup rehash",
+				  result->state.why);
 	if (result->others_wrote && result->state.pending_writes)
 		return qd_err_set(err, QD_E_INVALID,
 				  "somebody else wrote to the image since (its feature bit is clear), "

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 
 #include "base/bytes.h"
+#include "base/host.h"
 #include "dedup/log.h"
 #include "image/change.h"
 #include "ops/journal.h"
@@ -95,7 +96,9 @@ static int merge(struct open *o, const struct qd_ops_journal_opts *opts, uint64_
 	result->changed = true;
 	if (opts->dry_run)
 		return 0;
-	rc = qd_merge(o->img, o->index, &m, &res, err);
+	rc = log_nbytes ? qd_draw_number(&m.journal_id, err) : 0;
+	if (rc == 0)
+		rc = qd_merge(o->img, o->index, &m, &res, err);
 	if (rc)
 		return rc;
 	result->entries_after = res.nrecords;

@@ -35,6 +35,7 @@ int qd_merge(struct qd_image *img, struct qd_container *old, const struct qd_mer
 	uint64_t memory = opts->memory ? opts->memory : qd_default_memory();
 	struct qd_install in = {
 		.log_nbytes = opts->log_nbytes, .redo_nbytes = opts->redo_nbytes,
+		.journal_id = opts->journal_id,
 		.index_path = opts->index_path, .valid = old->state == QD_CONTAINER_VALID,
 	};
 	struct qd_known *known = NULL;

@@ -8,6 +8,12 @@
  *	         generation, each batch with      a commit cut   nothing
  *	         its COMMIT (C)                   short (J4)
  *
+ * A redo area ends with the mark (J7):
+ *
+ *	none        the first batch: it counts if it is whole
+ *	committed   generation g: batch g must be whole, or cluster 0 says that it is applied
+ *	applied     generation g: a later batch counts if it is whole
+ *
  * Whatever is newer than the log in use can only be the first batch of a log that was
  * being packed; anything else is damage (J3).
  */
@@ -19,6 +25,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/crc32c.h"
 #include "txn/journal_int.h"
 
 /* ---- reading clusters ---- */
@@ -95,9 +102,19 @@ static bool belongs(const struct qd_journal *j, const struct journal_area *a,
 	return a->kind == QD_JOURNAL_LOG ? !of_redo : !of_log;
 }
 
+/* crc: of the clusters up to this one. */
+static void count_committed(const struct qd_journal *j, struct journal_area *a, uint32_t number, uint32_t crc)
+{
+	a->committed = number + 1;
+	a->batches++;
+	a->crc = crc;
+	if (a->committed == j->place.closed_clusters)
+		a->closed_crc = crc;
+}
+
 /* Entries of a cluster of the batch after the last committed one. */
 static void scan_entries(const struct qd_journal *j, struct journal_area *a, uint32_t number,
-			 const uint8_t *cluster)
+			 const uint8_t *cluster, uint32_t crc)
 {
 	struct qd_journal_entry e;
 	size_t pos = QD_JOURNAL_HEADER;
@@ -116,15 +133,13 @@ static void scan_entries(const struct qd_journal *j, struct journal_area *a, uin
 	if (rc)
 		complain(a->why, "cluster at 0x%" PRIx64 ": %.80s", place_of(a, number), err.msg);
 	a->complete = a->complete || complete;
-	if (commit) {
-		a->committed = number + 1;
-		a->batches++;
-	}
+	if (commit)
+		count_committed(j, a, number, crc);
 }
 
 /* A valid cluster; *in_row: all before it are of this generation, in order. */
 static void scan_cluster(const struct qd_journal *j, struct journal_area *a, uint32_t number,
-			 const uint8_t *cluster, bool *in_row)
+			 const uint8_t *cluster, bool *in_row, uint32_t *crc)
 {
 	struct qd_journal_header h;
 
@@ -134,21 +149,25 @@ static void scan_cluster(const struct qd_journal *j, struct journal_area *a, uin
 		a->newest_later = qd_max_u64(a->newest_later, h.generation);
 	if (number == 0 && h.batch == 1)
 		a->generation = h.generation;
+	if (number == 0 && h.batch == 2 && a->kind == QD_JOURNAL_REDO)
+		a->applied_generation = h.generation;
 	if (h.generation != a->generation) {
 		*in_row = false;
 		return;
 	}
 	a->residue_end = number + 1;
+	*crc = qd_crc32c(*crc, cluster, QD_JOURNAL_CLUSTER);
 	if (h.batch != a->batches + 1)
 		complain(a->why, "cluster at 0x%" PRIx64 ": batch %" PRIu64 " without all of the one before",
 			 place_of(a, number), h.batch);
 	else if (*in_row)
-		scan_entries(j, a, number, cluster);
+		scan_entries(j, a, number, cluster, *crc);
 }
 
 static int scan_area(struct qd_journal *j, struct journal_area *a, struct qd_err *err)
 {
 	uint8_t cluster[QD_JOURNAL_CLUSTER];
+	uint32_t crc = QD_CRC32C_SEED;
 	bool in_row = true;
 
 	for (uint32_t i = 0; i < a->nclusters; i++) {
@@ -158,7 +177,7 @@ static int scan_area(struct qd_journal *j, struct journal_area *a, struct qd_err
 		if (rc)
 			return rc;
 		if (valid) {
-			scan_cluster(j, a, i, cluster, &in_row);
+			scan_cluster(j, a, i, cluster, &in_row, &crc);
 			continue;
 		}
 		in_row = false;
@@ -209,16 +228,61 @@ static void judge_closed(struct qd_journal *j)
 	else if (generation == p->closed_generation && j->log && j->log->committed < p->closed_clusters)
 		complain(j->why, "the log has %" PRIu32 " clusters, and had %" PRIu32 " when it was closed",
 			 j->log->committed, p->closed_clusters);
+	else if (generation == p->closed_generation && p->closed_clusters &&
+		 j->log->closed_crc != p->closed_crc)
+		complain(j->why, "the log is not the one that was closed");
 }
 
-/* An area that a new batch is being written over may hold anything: only what was committed is judged. */
-static void judge_redo(struct qd_journal *j)
+/* Is the area's batch the one that the mark calls committed? */
+static bool is_marked(const struct qd_journal *j)
 {
 	const struct journal_area *a = &j->areas[2];
 
-	if (a->committed && a->why[0])
-		complain(j->why, "%s", a->why);
-	j->pending = a->committed > 0;
+	return a->generation == j->mark.generation && a->committed == j->mark.nclusters &&
+	       a->crc == j->mark.batch_crc && !a->why[0];
+}
+
+/*
+ * J7.  An area that a new batch is being written over may hold anything: only what was
+ * committed is judged.
+ */
+static void judge_redo(struct qd_journal *j, char *why)
+{
+	struct journal_area *a = &j->areas[2];
+	const struct qd_journal_mark *m = &j->mark;
+	bool is_new = a->committed && a->generation > m->generation;
+
+	if (j->mark_bad)
+		complain(why, "the mark of the redo log at 0x%" PRIx64 " is not valid", journal_mark_off(j));
+	else if (!m->generation && a->applied_generation)
+		complain(why, "the mark of the redo log at 0x%" PRIx64 " is gone", journal_mark_off(j));
+	else if (m->state == QD_JOURNAL_MARK_COMMITTED && a->applied_generation != m->generation &&
+		 !is_marked(j))
+		complain(why, "the redo log has lost writes of an operation that was cut short: "
+			 "its batch %" PRIu64 " of %" PRIu32 " clusters is not whole", m->generation, m->nclusters);
+	if (is_new && a->why[0])
+		complain(why, "%s", a->why);
+	a->newest = qd_max_u64(a->newest, m->generation);
+	j->pending = is_new || (m->state == QD_JOURNAL_MARK_COMMITTED && is_marked(j));
+	if (!j->pending)
+		a->committed = 0;
+}
+
+uint64_t journal_mark_off(const struct qd_journal *j)
+{
+	return place_of(&j->areas[2], j->areas[2].nclusters);
+}
+
+static int scan_mark(struct qd_journal *j, struct qd_err *err)
+{
+	uint8_t cluster[QD_JOURNAL_CLUSTER];
+	int rc = qd_io_read_padded(j->io, cluster, sizeof(cluster), journal_mark_off(j), err);
+
+	if (rc || qd_is_zero(cluster, sizeof(cluster)))
+		return rc;
+	j->mark_bad = !qd_journal_mark_decode(cluster, &j->place.owner, &j->mark) ||
+		      !qd_is_zero(cluster + QD_JOURNAL_MARK, sizeof(cluster) - QD_JOURNAL_MARK);
+	return 0;
 }
 
 /* ---- counting ---- */
@@ -265,14 +329,19 @@ int qd_journal_place_of(const struct qd_table_ext *ext, uint64_t container_off,
 {
 	struct qd_journal_place p = {
 		.log_nbytes = ext->log_nbytes, .redo_nbytes = ext->redo_nbytes,
-		.owner = { ext->identity_hi, ext->identity_lo, ext->generation },
+		.owner = { ext->identity_hi, ext->journal_id, ext->generation },
 		.closed_generation = ext->log_generation, .closed_clusters = ext->log_clusters,
+		.closed_crc = ext->log_crc, .head_nbytes = 1ull << ext->cluster_bits,
 	};
 
 	if (!qd_range_within(ext->journal_off, 2 * p.log_nbytes + p.redo_nbytes, ext->container_nbytes) ||
 	    !qd_add_u64(container_off, ext->journal_off, &p.off))
 		return qd_err_set(err, QD_E_CORRUPT, "the journal at 0x%" PRIx64 " does not lie within the "
 				  "container", ext->journal_off);
+	if (!(ext->flags & QD_TABLE_EXTERNAL)) {
+		p.own_off = container_off;
+		p.own_nbytes = ext->container_nbytes;
+	}
 	*ret_place = p;
 	return 0;
 }
@@ -281,7 +350,7 @@ static int check_place(const struct qd_journal_place *p, struct qd_err *err)
 {
 	uint64_t end;
 
-	if (p->log_nbytes == 0 || p->redo_nbytes == 0 || !qd_is_aligned(p->log_nbytes, QD_JOURNAL_CLUSTER) ||
+	if (p->log_nbytes == 0 || p->redo_nbytes < 2 * QD_JOURNAL_CLUSTER || !qd_is_aligned(p->log_nbytes, QD_JOURNAL_CLUSTER) ||
 	    !qd_is_aligned(p->redo_nbytes, QD_JOURNAL_CLUSTER) || p->log_nbytes > QD_JOURNAL_MAX_AREA ||
 	    p->redo_nbytes > QD_JOURNAL_MAX_AREA ||
 	    !qd_add_u64(p->off, 2 * p->log_nbytes + p->redo_nbytes, &end) || end > INT64_MAX)
@@ -304,23 +373,30 @@ static void lay_out(struct qd_journal *j)
 		a->off = p->off + i * p->log_nbytes;
 		a->nclusters = (uint32_t)((i < 2 ? p->log_nbytes : p->redo_nbytes) / QD_JOURNAL_CLUSTER);
 	}
+	j->areas[2].nclusters--;	/* the mark's */
 }
 
 static int scan(struct qd_journal *j, struct qd_err *err)
 {
+	char redo_why[sizeof(j->why)] = "";
 	int rc = 0;
 
 	for (unsigned i = 0; rc == 0 && i < 3; i++)
 		rc = scan_area(j, &j->areas[i], err);
+	if (rc == 0)
+		rc = scan_mark(j, err);
 	if (rc)
 		return rc;
 	choose_log(j);
 	judge_area(j, &j->areas[0]);
 	judge_area(j, &j->areas[1]);
 	judge_closed(j);
-	judge_redo(j);
+	judge_redo(j, redo_why);
+	j->redo_damaged = redo_why[0] != '\0';
+	if (j->redo_damaged)
+		complain(j->why, "%s", redo_why);
 	j->damaged = j->why[0] != '\0';
-	if (j->pending && !j->areas[2].why[0])
+	if (j->pending && !j->redo_damaged)
 		rc = journal_each(j, &j->areas[2], count_write, j, err);
 	return rc ? rc : journal_count(j, err);
 }
@@ -369,11 +445,13 @@ void qd_journal_state(const struct qd_journal *j, struct qd_journal_state *ret_s
 	else if (j->pending)
 		s.health = QD_JOURNAL_PENDING;
 	snprintf(s.why, sizeof(s.why), "%s", j->why);
+	s.redo_damaged = j->redo_damaged;
 	s.log_size = j->areas[0].nclusters;
 	if (j->log) {
 		s.log_generation = j->log->generation;
 		s.log_area = j->log->index;
 		s.log_clusters = j->log->committed;
+		s.log_crc = j->log->crc;
 	}
 	s.log_used = j->log_used;
 	s.entries = j->entries;
@@ -424,6 +502,21 @@ static int walk_area(struct qd_journal *j, const struct journal_area *a,
 	return rc;
 }
 
+static int walk_mark(struct qd_journal *j,
+		     int (*fn)(void *ctx, const struct qd_journal_item *item, struct qd_err *err), void *ctx,
+		     struct qd_err *err)
+{
+	struct qd_journal_item item = { .off = journal_mark_off(j), .kind = QD_JOURNAL_REDO, .area = 2,
+					.number = j->areas[2].nclusters, .is_mark = true };
+
+	if (!j->mark_bad && !j->mark.generation)
+		return 0;
+	item.valid = !j->mark_bad;
+	item.mark = j->mark;
+	item.committed = item.valid;
+	return fn(ctx, &item, err);
+}
+
 int qd_journal_walk(struct qd_journal *j, int (*fn)(void *ctx, const struct qd_journal_item *item,
 						    struct qd_err *err), void *ctx, struct qd_err *err)
 {
@@ -431,5 +524,5 @@ int qd_journal_walk(struct qd_journal *j, int (*fn)(void *ctx, const struct qd_j
 
 	for (unsigned i = 0; rc == 0 && i < 3; i++)
 		rc = walk_area(j, &j->areas[i], fn, ctx, err);
-	return rc;
+	return rc ? rc : walk_mark(j, fn, ctx, err);
 }

@@ -7,8 +7,9 @@
  *	       writes the live entries to the idle one, ended by COMPLETE and COMMIT, and
  *	       from that commit on the higher generation is the log.
  *	redo   the metadata writes of one operation in flight, committed before the first of
- *	       them reaches its place; when all have, an APPLIED takes the place of its first
- *	       cluster (batch 2): torn or not, the batch is pending no more.
+ *	       them reaches its place.  Behind them a mark, in one sector, which is on disk whole
+ *	       or not: "committed" is written when the batch is on stable storage, "applied" when
+ *	       all its writes are; only then an APPLIED takes the place of its first cluster.
  *
  * Invariants (J1, J2: format/journal.h)
  *  J3  an area's live clusters are sequence 0, 1, 2, ... of one generation without a gap.
@@ -24,6 +25,11 @@
  *      come back when that one is damaged.
  *  J6  replay writes nothing unless for every write of the batch the bytes in the file
  *      are those before the batch or those that a write of it puts there.
+ *  J7  while the mark says "committed", a redo batch that is not whole is damage.  Without it,
+ *      the batch counts if it is whole, and is what a crash left if it is not: nothing had been
+ *      flushed behind it.
+ *  J8  replay writes within the file as it was when the batch was committed, and never to the
+ *      container, nor to what of the header says what kind of image it is.
  *
  * One thread at a time.
  */
@@ -38,11 +44,15 @@
 
 struct qd_journal_place {		/* from the extension */
 	uint64_t off;			/* byte of the io where area A of the log starts */
+	uint64_t own_off;		/* where the container lies in the image, which no replay writes to; */
+	uint64_t own_nbytes;		/* 0: in a file of its own */
+	uint64_t head_nbytes;		/* of the image's first cluster, with its header; 0: not known */
 	uint64_t log_nbytes;		/* of each log area: a multiple of QD_JOURNAL_CLUSTER, at most QD_JOURNAL_MAX_AREA */
 	uint64_t redo_nbytes;		/* likewise */
 	struct qd_journal_owner owner;	/* identity and generation of the extension */
 	uint64_t closed_generation;	/* log_generation and log_clusters of the extension */
-	uint32_t closed_clusters;
+	uint32_t closed_clusters;	/* ... and log_crc */
+	uint32_t closed_crc;
 };
 
 /*
@@ -59,10 +69,12 @@ enum qd_journal_health { QD_JOURNAL_SOUND, QD_JOURNAL_PENDING, QD_JOURNAL_DAMAGE
 struct qd_journal_state {
 	enum qd_journal_health health;	/* pending: a committed redo batch is not applied */
 	char why[160];			/* damaged: what */
+	bool redo_damaged;		/* it is the redo log: no replay is possible */
 	uint64_t log_generation;	/* 0: no log yet */
 	uint32_t log_area;		/* 0 or 1: which one is in use */
 	uint32_t log_clusters;		/* in use, of log_size */
 	uint32_t log_size;
+	uint32_t log_crc;		/* CRC32C of these clusters */
 	uint64_t log_used;		/* bytes of entries and headers in use */
 	uint64_t entries;		/* HASH and REVOKE entries that count */
 	uint64_t live;			/* of those: the last ones for their entry (a REVOKE may hide a table record) */
@@ -91,7 +103,9 @@ struct qd_journal_item {
 	uint32_t number;		/* of the cluster in its area */
 	bool valid;			/* the cluster */
 	struct qd_journal_header header;
-	struct qd_journal_entry entry;	/* type 0: the cluster itself */
+	struct qd_journal_entry entry;	/* type 0: the cluster itself, or the mark */
+	bool is_mark;			/* valid: mark is what it says */
+	struct qd_journal_mark mark;
 	bool committed;
 };
 int qd_journal_walk(struct qd_journal *j, int (*fn)(void *ctx, const struct qd_journal_item *item,

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/crc32c.h"
 #include "txn/journal_int.h"
 
 #define FIRST_CAPACITY 4u
@@ -112,8 +113,8 @@ int journal_clear_residue(struct qd_journal *j, struct journal_area *a, uint32_t
 	return 0;
 }
 
-int journal_batch_write(struct qd_journal *j, struct journal_batch *b, struct journal_area *a,
-			uint64_t generation, uint32_t first, uint64_t number, struct qd_err *err)
+static int put(struct qd_journal *j, struct journal_batch *b, struct journal_area *a, uint64_t generation,
+	       uint32_t first, uint64_t number, bool flush, struct qd_err *err)
 {
 	const struct qd_journal_owner *o = &j->place.owner;
 	struct qd_journal_header h = {
@@ -133,13 +134,27 @@ int journal_batch_write(struct qd_journal *j, struct journal_batch *b, struct jo
 	close_all(b, &h);
 	rc = qd_io_write(j->io, b->clusters, (size_t)b->nclusters * QD_JOURNAL_CLUSTER,
 			 a->off + (uint64_t)first * QD_JOURNAL_CLUSTER, err);
-	if (rc == 0)
+	if (rc == 0 && flush)
 		rc = qd_io_flush(j->io, err);
 	if (rc)
 		return rc;
+	a->crc = qd_crc32c(first ? a->crc : QD_CRC32C_SEED, b->clusters,
+			   (size_t)b->nclusters * QD_JOURNAL_CLUSTER);
 	a->generation = generation;
 	a->newest = qd_max_u64(a->newest, generation);
 	a->committed = a->residue_end = first + b->nclusters;
 	a->batches = number;
 	return 0;
+}
+
+int journal_batch_write(struct qd_journal *j, struct journal_batch *b, struct journal_area *a,
+			uint64_t generation, uint32_t first, uint64_t number, struct qd_err *err)
+{
+	return put(j, b, a, generation, first, number, true, err);
+}
+
+int journal_batch_write_unflushed(struct qd_journal *j, struct journal_batch *b, struct journal_area *a,
+				  uint64_t generation, uint32_t first, uint64_t number, struct qd_err *err)
+{
+	return put(j, b, a, generation, first, number, false, err);
 }

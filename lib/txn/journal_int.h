@@ -22,6 +22,9 @@ struct journal_area {
 	uint32_t torn_end;		/* behind the last cluster that is neither valid nor zeros */
 	uint64_t newest;		/* highest generation of a valid cluster */
 	uint64_t newest_later;		/* of one that is not of its log's first batch */
+	uint32_t crc;			/* CRC32C of all clusters that count */
+	uint32_t closed_crc;		/* of as many as the extension recorded */
+	uint64_t applied_generation;	/* redo: whose batch cluster 0 says is applied; 0: it does not */
 	char why[160];			/* what cannot be, or "" */
 };
 
@@ -42,8 +45,11 @@ struct qd_journal {
 	struct journal_area *log;	/* the one in use; NULL: no log yet */
 	struct journal_batch adds;	/* to be committed to the log */
 	bool damaged;
+	bool redo_damaged;		/* it is the redo area, or also */
 	char why[160];
 	uint64_t log_used, entries, live;
+	struct qd_journal_mark mark;	/* of the redo area; generation 0: none */
+	bool mark_bad;			/* what is in its place is neither one nor zeros */
 	uint64_t pending_writes;	/* of the redo batch that is committed and not applied */
 	bool pending;
 };
@@ -86,6 +92,12 @@ int journal_clear_residue(struct qd_journal *j, struct journal_area *a, uint32_t
  */
 int journal_batch_write(struct qd_journal *j, struct journal_batch *b, struct journal_area *a,
 			uint64_t generation, uint32_t first, uint64_t number, struct qd_err *err);
+
+int journal_batch_write_unflushed(struct qd_journal *j, struct journal_batch *b, struct journal_area *a,
+				  uint64_t generation, uint32_t first, uint64_t number, struct qd_err *err);
+
+/* Where the redo area's mark is: byte of the io. */
+uint64_t journal_mark_off(const struct qd_journal *j);
 
 #define JOURNAL_COMMIT_BYTES 10u	/* a COMMIT entry, size and type included */
 #define JOURNAL_COMPLETE_BYTES 2u

@@ -237,16 +237,73 @@ static uint64_t count_writes(const struct pieces *p)
 	return n;
 }
 
-static int write_batch(struct qd_journal *j, struct journal_batch *b, uint64_t nwrites, struct qd_err *err)
+/* The mark of the area's batch, which is whole. */
+static void set_mark(struct qd_journal *j, uint64_t target_nbytes)
+{
+	const struct qd_journal_owner *o = &j->place.owner;
+	const struct journal_area *a = &j->areas[2];
+
+	j->mark = (struct qd_journal_mark){
+		.identity_hi = o->identity_hi, .identity_lo = o->identity_lo, .container = o->container,
+		.generation = a->generation, .nclusters = a->committed, .batch_crc = a->crc,
+		.target_nbytes = target_nbytes,
+	};
+}
+
+/* One sector: on disk whole or not. */
+static int write_mark(struct qd_journal *j, enum qd_journal_mark_state state, struct qd_err *err)
+{
+	uint8_t sector[QD_JOURNAL_MARK];
+
+	j->mark.state = state;
+	qd_journal_mark_encode(&j->mark, sector);
+	return qd_io_write(j->io, sector, sizeof(sector), journal_mark_off(j), err);
+}
+
+/* J7: the mark comes when the batch is on stable storage, and may wait for its own flush. */
+static int write_batch(struct qd_journal *j, struct journal_batch *b, uint64_t nwrites,
+		       uint64_t target_nbytes, struct qd_err *err)
 {
 	struct journal_area *a = &j->areas[2];
 	int rc = journal_batch_write(j, b, a, a->newest + 1, 0, 1, err);
 
 	if (rc)
 		return rc;
+	set_mark(j, target_nbytes);
+	rc = write_mark(j, QD_JOURNAL_MARK_COMMITTED, err);
+	if (rc)
+		return rc;
 	j->pending = true;
 	j->pending_writes = nwrites;
 	return 0;
+}
+
+/*
+ * Grows the target to hold all writes, so that replay need not let a journal grow it.
+ */
+static int reach(const struct pieces *p, struct qd_io *target, uint64_t *ret_nbytes, struct qd_err *err)
+{
+	uint64_t size = 0, end = 0;
+	int rc = qd_io_size(target, &size, err);
+
+	for (size_t i = 0; i < p->n; i++)
+		end = qd_max_u64(end, p->all[i].off + p->all[i].nbytes);
+	if (rc == 0 && end > size && !target->is_device)
+		rc = qd_io_truncate(target, end, err);
+	*ret_nbytes = qd_max_u64(size, end);
+	return rc;
+}
+
+/* Commits the batch; a target that is not the journal's io has what it was grown by on stable storage first. */
+static int commit(struct qd_journal *j, struct journal_batch *b, const struct pieces *p, struct qd_io *target,
+		  struct qd_err *err)
+{
+	uint64_t nbytes = 0;
+	int rc = reach(p, target, &nbytes, err);
+
+	if (rc == 0 && target != j->io)
+		rc = qd_io_flush(target, err);
+	return rc ? rc : write_batch(j, b, count_writes(p), nbytes, err);
 }
 
 int qd_journal_redo_log(struct qd_journal *j, struct qd_queue *queue, struct qd_io *target,
@@ -265,7 +322,7 @@ int qd_journal_redo_log(struct qd_journal *j, struct qd_queue *queue, struct qd_
 	if (rc == 0 && out.n)
 		rc = build(j, &out, target, &b, err);
 	if (rc == 0 && out.n)
-		rc = write_batch(j, &b, count_writes(&out), err);
+		rc = commit(j, &b, &out, target, err);
 	free(in.all);
 	free(out.all);
 	journal_batch_free(&b);
@@ -281,10 +338,17 @@ int qd_journal_redo_applied(struct qd_journal *j, struct qd_err *err)
 
 	if (!j->pending)
 		return 0;
+	if (j->mark.generation != a->generation)	/* a crash came before it was written */
+		set_mark(j, 0);
 	qd_put_be64(number, 1);
-	rc = journal_batch_add(&b, QD_JOURNAL_APPLIED, number, sizeof(number), err);
+	rc = write_mark(j, QD_JOURNAL_MARK_APPLIED, err);
 	if (rc == 0)
-		rc = journal_batch_write(j, &b, a, a->generation, 0, 2, err);
+		rc = qd_io_flush(j->io, err);
+	if (rc == 0)
+		rc = journal_batch_add(&b, QD_JOURNAL_APPLIED, number, sizeof(number), err);
+	/* Torn or lost, the mark says the same. */
+	if (rc == 0)
+		rc = journal_batch_write_unflushed(j, &b, a, a->generation, 0, 2, err);
 	journal_batch_free(&b);
 	if (rc)
 		return rc;

@@ -19,6 +19,9 @@
 #include "base/crc32c.h"
 #include "txn/journal_int.h"
 
+#define HEADER_TABLES 36u	/* bytes of the image: from l1_size ... */
+#define HEADER_END 112u	/* ... to the last field of a header that we write */
+
 struct redo {
 	uint64_t off;
 	uint32_t crc;			/* of the bytes before the batch */
@@ -102,6 +105,23 @@ static int check_group(struct redo *group, size_t n, struct qd_io *target, struc
 			  group[0].nbytes, group[0].off);
 }
 
+/*
+ * What a batch may write to (J8): nothing beyond the end of the file, which the batch had grown
+ * before it was committed; nothing of the container; of the header what tells of tables and
+ * features.
+ */
+static bool is_allowed(const struct qd_journal *j, const struct redo *r, uint64_t target_nbytes)
+{
+	const struct qd_journal_place *p = &j->place;
+	uint64_t end = r->off + r->nbytes;
+
+	if (end > target_nbytes)
+		return false;
+	if (p->own_nbytes && r->off < p->own_off + p->own_nbytes && p->own_off < end)
+		return false;
+	return r->off >= p->head_nbytes || (r->off >= HEADER_TABLES && end <= HEADER_END);
+}
+
 static int check_shape(const struct redo *r, const struct redo *next, struct qd_err *err)
 {
 	uint64_t end;
@@ -115,14 +135,33 @@ static int check_shape(const struct redo *r, const struct redo *next, struct qd_
 	return 0;
 }
 
-static int check_all(struct batch *b, struct qd_io *target, struct qd_err *err)
+/* b: by place. */
+static int check_places(const struct qd_journal *j, const struct batch *b, struct qd_io *target,
+			struct qd_err *err)
 {
-	int rc = 0;
+	uint64_t nbytes = 0;
+	int rc = qd_io_size(target, &nbytes, err);
+
+	if (j->mark.generation == j->areas[2].generation)
+		nbytes = qd_min_u64(nbytes, j->mark.target_nbytes);
+	for (size_t i = 0; rc == 0 && i < b->n; i++) {
+		const struct redo *r = &b->all[i];
+
+		rc = check_shape(r, i + 1 < b->n ? r + 1 : NULL, err);
+		if (rc == 0 && !is_allowed(j, r, nbytes))
+			rc = qd_err_set(err, QD_E_CORRUPT, "journal: a write of %u bytes at 0x%" PRIx64
+					" is not to metadata of the image", r->nbytes, r->off);
+	}
+	return rc;
+}
+
+static int check_all(const struct qd_journal *j, struct batch *b, struct qd_io *target, struct qd_err *err)
+{
+	int rc;
 
 	if (b->n)
 		qsort(b->all, b->n, sizeof(*b->all), by_place);
-	for (size_t i = 0; rc == 0 && i < b->n; i++)
-		rc = check_shape(&b->all[i], i + 1 < b->n ? &b->all[i + 1] : NULL, err);
+	rc = check_places(j, b, target, err);
 	for (size_t i = 0, end; rc == 0 && i < b->n; i = end) {
 		for (end = i + 1; end < b->n && b->all[end].off == b->all[i].off;)
 			end++;
@@ -160,13 +199,12 @@ int qd_journal_replay(struct qd_journal *j, struct qd_io *target, bool dry_run, 
 {
 	struct batch b = { .all = NULL };
 	uint64_t nwrites = 0;
-	int rc = 0;
+	int rc = j->redo_damaged ? journal_refuse_damaged(j, err) : 0;
 
-	if (j->pending) {
-		rc = j->areas[2].why[0] ? journal_refuse_damaged(j, err) :
-					  journal_each(j, &j->areas[2], take_entry, &b, err);
+	if (rc == 0 && j->pending) {
+		rc = journal_each(j, &j->areas[2], take_entry, &b, err);
 		if (rc == 0)
-			rc = check_all(&b, target, err);
+			rc = check_all(j, &b, target, err);
 		for (size_t i = 0; i < b.n; i++)
 			nwrites += !b.all[i].there;
 		if (rc == 0 && !dry_run)

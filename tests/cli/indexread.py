@@ -56,8 +56,10 @@ class Extension:
         (version, self.flags, self.off, self.nbytes, self.generation) = struct.unpack(">IIQQQ", data[:32])
         self.identity = data[32:48]
         (self.pin, self.hash, self.hash_nbytes, self.bits, zero, self.dir_nbytes, self.dir_crc, self.journal,
-         self.log, self.redo, self.log_generation, self.log_clusters) = struct.unpack(">IBBBBIIQIIQI", data[48:92])
-        need(version == 1 and self.flags < 2 and zero == 0 and not any(data[92:108]), "version 1 and zeros")
+         self.log, self.redo, self.log_generation, self.log_clusters, self.log_crc,
+         journal_id) = struct.unpack(">IBBBBIIQIIQIIQ", data[48:104])
+        self.journal_identity = self.identity[:8] + journal_id.to_bytes(8, "big")
+        need(version == 1 and self.flags < 2 and zero == 0 and not any(data[104:108]), "version 1 and zeros")
         need(HASHES[self.hash][0] == self.hash_nbytes, "bytes of a hash")
 
 
@@ -103,7 +105,7 @@ def journal_cluster(x, data, kind, sequence):
     if len(data) < 4096 or data[:4] != b"QDjc" or crc(data[8:]) != int.from_bytes(data[4:8], "big"):
         return None
     identity, container, generation, batch, no, k, zero, used = struct.unpack(">16sQQQIBBH", data[8:56])
-    if (identity, container, no, k, zero) != (x.identity, x.generation, sequence, kind, 0) or not generation or not batch \
+    if (identity, container, no, k, zero) != (x.journal_identity, x.generation, sequence, kind, 0) or not generation or not batch \
             or not 56 <= used <= 4096:
         return None
     entries, pos = [], 56
@@ -253,6 +255,10 @@ def check_page(path):
     for raw, letter in zip(raws, b"AB"):
         need(decode(x, raw)[3] == xxhash.xxh3_128_digest(bytes([letter]) * 4096), "the page's hashes")
     generation, entries = committed(x, lambda i: b"" if i else piece(x.off + x.journal, 4096, 0xFF), 1)
+    need(crc(piece(x.off + x.journal, 4096, 0xFF)) == x.log_crc, "the closed log's checksum")
+    m = piece(x.off + x.journal + 2 * x.log + x.redo - 4096, 512)
+    need(m[:4] == b"QDjm" and crc(m[8:]) == int.from_bytes(m[4:8], "big") and m[8:24] == x.journal_identity and
+         struct.unpack(">QQII", m[24:48]) == (x.generation, 1, 2, 1), "the page's mark")
     need(generation == 1 and [t for t, _ in entries] == [2, 2, 3, 8, 4, 1], "the page's journal")
     need(decode(x, entries[0][1])[3] == xxhash.xxh3_128_digest(b"C" * 4096), "the page's hash in the journal")
 

@@ -415,6 +415,7 @@ static struct qd_io *closed_log(struct qd_journal_place *ret_place)
 	*ret_place = place();
 	ret_place->closed_generation = s.log_generation;
 	ret_place->closed_clusters = s.log_clusters;
+	ret_place->closed_crc = s.log_crc;
 	qd_journal_close(j);
 	return io;
 }
@@ -466,6 +467,40 @@ static void damage_of_a_closed_log_is_seen(void)
 	qd_io_close(io);
 }
 
+/* Two copies of one image went on separately: no cluster of the one is taken for the other's. */
+static void a_copy_that_went_on_is_told_apart(void)
+{
+	struct qd_io *io[2] = { new_file(), new_file() };
+	struct qd_journal_place p = place();
+	uint8_t cluster[2][QD_JOURNAL_CLUSTER];
+
+	for (uint32_t i = 0; i < 2; i++) {
+		struct qd_journal *j = open_journal(io[i]);
+		struct model m = { { 0 } };
+
+		add_hash(j, &m, 1, 1);
+		CU_ASSERT_EQUAL(qd_journal_log_commit(j, NULL), 0);
+		add_hash(j, &m, 2, 2 + i);
+		CU_ASSERT_EQUAL(qd_journal_log_commit(j, NULL), 0);
+		p.closed_generation = state_of(j).log_generation;
+		p.closed_clusters = state_of(j).log_clusters;
+		p.closed_crc = state_of(j).log_crc;
+		qd_journal_close(j);
+		CU_ASSERT_EQUAL(qd_io_read(io[i], cluster[i], QD_JOURNAL_CLUSTER, OFF + QD_JOURNAL_CLUSTER, NULL), 0);
+	}
+	CU_ASSERT_TRUE(qd_journal_cluster_is_valid(cluster[0], &p.owner, QD_JOURNAL_LOG, 1));
+	for (uint32_t i = 0; i < 2; i++) {
+		struct qd_journal *j;
+
+		CU_ASSERT_EQUAL(qd_io_write(io[1], cluster[1 - i], QD_JOURNAL_CLUSTER, OFF + QD_JOURNAL_CLUSTER, NULL), 0);
+		j = open_at(io[1], &p);
+		CU_ASSERT_EQUAL(state_of(j).health, i ? QD_JOURNAL_DAMAGED : QD_JOURNAL_SOUND);
+		qd_journal_close(j);
+	}
+	qd_io_close(io[0]);
+	qd_io_close(io[1]);
+}
+
 /* Whatever one byte of the areas becomes, no other log than the right one is read. */
 static void no_changed_byte_is_believed(void)
 {
@@ -510,6 +545,7 @@ static void an_older_journal_is_not_believed(void)
 	CU_ASSERT_EQUAL(qd_journal_log_commit(j, NULL), 0);
 	p.closed_generation = state_of(j).log_generation;
 	p.closed_clusters = state_of(j).log_clusters;
+	p.closed_crc = state_of(j).log_crc;
 	qd_journal_close(j);
 	CU_ASSERT_EQUAL(qd_io_write(io, older, 2 * LOG_NBYTES, OFF, NULL), 0);
 	j = open_at(io, &p);
@@ -720,6 +756,137 @@ static void replay_refuses_what_others_wrote(void)
 	qd_io_close(io);
 }
 
+/* J7: from the commit to the end of the batch no changed byte of it, and no mark that is gone, is a torn write. */
+static void damage_of_a_committed_batch_is_seen(void)
+{
+	static const uint8_t nothing[QD_JOURNAL_CLUSTER];
+	struct qd_io *io = new_file(), *older = NULL;
+	struct qd_journal *j = open_journal(io);
+	uint32_t redo = OFF + 2 * LOG_NBYTES, mark = FILE_NBYTES - QD_JOURNAL_CLUSTER, n;
+	uint8_t noise[1100], was[QD_JOURNAL_CLUSTER], old[QD_JOURNAL_CLUSTER];
+	struct qd_queue *q = NULL;
+	uint64_t seed = 5, nwrites;
+	struct qd_err err;
+
+	for (unsigned batch = 0; batch < 2; batch++) {
+		size_t nbytes;
+
+		CU_ASSERT_EQUAL_FATAL(qd_queue_new(io, 1u << 20, &q, NULL), 0);
+		for (unsigned i = 0; i < 7; i++) {
+			for (size_t k = 0; k < sizeof(noise); k++)
+				noise[k] = (uint8_t)next_random(&seed);
+			CU_ASSERT_EQUAL(qd_queue_write(q, noise, sizeof(noise), i * 1100, NULL), 0);
+		}
+		CU_ASSERT_EQUAL_FATAL(qd_journal_redo_log(j, q, io, NULL), 0);
+		if (batch == 1)
+			break;
+		CU_ASSERT_EQUAL(qd_queue_flush(q, NULL), 0);
+		CU_ASSERT_EQUAL(qd_io_mem_new(qd_io_mem_data(io, &nbytes), FILE_NBYTES, true, &older, NULL), 0);
+		CU_ASSERT_EQUAL(qd_journal_redo_applied(j, NULL), 0);
+		qd_queue_free(q);
+	}
+	qd_queue_free(q);
+	qd_journal_close(j);
+	for (n = 0; n < 3; n++) {
+		uint32_t at = n < 2 ? redo + n * QD_JOURNAL_CLUSTER : mark;
+
+		CU_ASSERT_EQUAL_FATAL(qd_io_read(io, was, sizeof(was), at, NULL), 0);
+		CU_ASSERT_EQUAL_FATAL(qd_io_read(older, old, sizeof(old), at, NULL), 0);
+		for (unsigned how = 0; how < 12; how++) {
+			uint8_t now[QD_JOURNAL_CLUSTER];
+
+			memcpy(now, was, sizeof(now));
+			if (how < 10)
+				now[next_random(&seed) % sizeof(now)] ^= (uint8_t)(1u << how % 8);
+			else
+				memcpy(now, how == 10 ? nothing : old, sizeof(now));
+			/* Without its mark, or with an older one, a whole batch counts all the same. */
+			if (how >= 10 && at == mark)
+				continue;
+			CU_ASSERT_EQUAL(qd_io_write(io, now, sizeof(now), at, NULL), 0);
+			j = open_journal(io);
+			CU_ASSERT_EQUAL(state_of(j).health, QD_JOURNAL_DAMAGED);
+			CU_ASSERT_TRUE(state_of(j).redo_damaged);
+			nwrites = 7;
+			CU_ASSERT_EQUAL(qd_journal_replay(j, io, false, &nwrites, &err), QD_E_CORRUPT);
+			CU_ASSERT_EQUAL(nwrites, 7);
+			qd_journal_close(j);
+		}
+		CU_ASSERT_EQUAL(qd_io_write(io, was, sizeof(was), at, NULL), 0);
+	}
+	j = open_journal(io);
+	CU_ASSERT_EQUAL(state_of(j).health, QD_JOURNAL_PENDING);
+	qd_journal_close(j);
+	qd_io_close(older);
+	qd_io_close(io);
+}
+
+/* Applied, and then the mark is gone: the batch does not come back. */
+static void an_applied_batch_does_not_come_back(void)
+{
+	static const uint8_t nothing[QD_JOURNAL_CLUSTER];
+	struct recorder *r = NULL;
+	struct qd_journal *j;
+	uint64_t seed = 9;
+	size_t logged;
+
+	CU_ASSERT_EQUAL_FATAL(recorder_new(new_file(), &r, NULL), 0);
+	j = open_journal(recorder_io(r));
+	run_batch(r, j, &seed, &logged);
+	qd_journal_close(j);
+	j = open_journal(recorder_io(r));
+	CU_ASSERT_EQUAL(state_of(j).health, QD_JOURNAL_SOUND);
+	qd_journal_close(j);
+	CU_ASSERT_EQUAL(qd_io_write(recorder_io(r), nothing, sizeof(nothing), FILE_NBYTES - QD_JOURNAL_CLUSTER,
+				    NULL), 0);
+	j = open_journal(recorder_io(r));
+	CU_ASSERT_EQUAL(state_of(j).health, QD_JOURNAL_DAMAGED);
+	qd_journal_close(j);
+	recorder_free(r);
+}
+
+/* J8: whatever the journal says, nothing but metadata within the file is written to. */
+static void replay_keeps_within_metadata(void)
+{
+	static const struct {
+		uint64_t off;
+		int code;
+	} rows[] = {
+		{ 0, QD_E_CORRUPT }, { 20, QD_E_CORRUPT }, { 40, 0 }, { 72, 0 }, { 112, QD_E_CORRUPT },
+		{ 1016, QD_E_CORRUPT }, { 1024, 0 }, { OFF - 4, QD_E_CORRUPT }, { OFF + LOG_NBYTES, QD_E_CORRUPT },
+		{ FILE_NBYTES, 0 },
+	};
+	struct qd_journal_place p = place();
+
+	p.head_nbytes = 1024;
+	p.own_off = OFF;
+	p.own_nbytes = FILE_NBYTES - OFF;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct qd_io *io = new_file();
+		struct qd_journal *j = open_at(io, &p);
+		struct qd_queue *q = NULL;
+		uint64_t n = 0, size = 0;
+
+		CU_ASSERT_EQUAL_FATAL(qd_queue_new(io, 1u << 20, &q, NULL), 0);
+		CU_ASSERT_EQUAL(qd_queue_write(q, "abcdefgh", 8, rows[i].off, NULL), 0);
+		CU_ASSERT_EQUAL_FATAL(qd_journal_redo_log(j, q, io, NULL), 0);
+		qd_queue_free(q);
+		qd_journal_close(j);
+		j = open_at(io, &p);
+		CU_ASSERT_EQUAL(qd_io_size(io, &size, NULL), 0);
+		if (rows[i].off == FILE_NBYTES) {	/* grown by the batch; cut again by somebody */
+			CU_ASSERT_EQUAL(size, FILE_NBYTES + 8);
+			CU_ASSERT_EQUAL(qd_journal_replay(j, io, true, &n, NULL), 0);
+			CU_ASSERT_EQUAL(qd_io_truncate(io, size - 1, NULL), 0);
+			CU_ASSERT_EQUAL(qd_journal_replay(j, io, true, &n, NULL), QD_E_CORRUPT);
+		} else {
+			CU_ASSERT_EQUAL(qd_journal_replay(j, io, false, &n, NULL), rows[i].code);
+		}
+		qd_journal_close(j);
+		qd_io_close(io);
+	}
+}
+
 static void a_batch_too_large_writes_nothing(void)
 {
 	struct qd_io *io = new_file();
@@ -806,11 +973,15 @@ static const struct qd_test tests[] = {
 	QD_TEST(cycles_are_packed),
 	QD_TEST(every_crash_leaves_a_committed_log),
 	QD_TEST(damage_of_a_closed_log_is_seen),
+	QD_TEST(a_copy_that_went_on_is_told_apart),
 	QD_TEST(no_changed_byte_is_believed),
 	QD_TEST(an_older_journal_is_not_believed),
 	QD_TEST(places_that_cannot_be_are_refused),
 	QD_TEST(a_logged_batch_survives_every_crash),
 	QD_TEST(replay_refuses_what_others_wrote),
+	QD_TEST(damage_of_a_committed_batch_is_seen),
+	QD_TEST(an_applied_batch_does_not_come_back),
+	QD_TEST(replay_keeps_within_metadata),
 	QD_TEST(a_batch_too_large_writes_nothing),
 	QD_TEST(what_changes_nothing_is_no_batch),
 	QD_TEST(a_walk_shows_every_entry),

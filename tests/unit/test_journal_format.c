@@ -47,6 +47,32 @@ static void rows_cover_every_byte_once(void)
 
 	CU_ASSERT_TRUE(rows_are_contiguous(&qd_journal_header_fields, 0, QD_JOURNAL_HEADER));
 	CU_ASSERT_TRUE(rows_are_distinct(&qd_journal_header_fields, 0, QD_JOURNAL_HEADER, obj, sizeof(obj)));
+	CU_ASSERT_TRUE(rows_are_contiguous(&qd_journal_mark_fields, 0, 64));
+	CU_ASSERT_TRUE(rows_are_distinct(&qd_journal_mark_fields, 0, 64, obj, sizeof(obj)));
+}
+
+/* One changed bit, wherever, is seen, and so is another journal's. */
+static void a_mark_that_changed_is_none(void)
+{
+	struct qd_journal_mark m = { .identity_hi = HI, .identity_lo = LO, .container = 9, .generation = 3,
+				     .state = QD_JOURNAL_MARK_COMMITTED, .nclusters = 2, .batch_crc = 7,
+				     .target_nbytes = 1u << 20 }, out;
+	struct qd_journal_owner other = { HI, LO + 1, 9 };
+	uint8_t p[QD_JOURNAL_MARK];
+
+	qd_journal_mark_encode(&m, p);
+	CU_ASSERT_TRUE(qd_journal_mark_decode(p, &owner, &out));
+	m.magic = out.magic;
+	m.crc = out.crc;
+	CU_ASSERT_EQUAL(memcmp(&m, &out, sizeof(m)), 0);
+	CU_ASSERT_FALSE(qd_journal_mark_decode(p, &other, &out));
+	for (unsigned bit = 0; bit < 8 * QD_JOURNAL_MARK; bit++) {
+		p[bit / 8] ^= (uint8_t)(1u << bit % 8);
+		CU_ASSERT_FALSE(qd_journal_mark_decode(p, &owner, &out));
+		p[bit / 8] ^= (uint8_t)(1u << bit % 8);
+	}
+	memset(p, 0, sizeof(p));
+	CU_ASSERT_FALSE(qd_journal_mark_decode(p, &owner, &out));
 }
 
 static void header_comes_back(void)
@@ -202,6 +228,7 @@ static void no_entry_runs_past_the_end(void)
 static const struct qd_test tests[] = {
 	QD_TEST(rows_cover_every_byte_once),
 	QD_TEST(header_comes_back),
+	QD_TEST(a_mark_that_changed_is_none),
 	QD_TEST(size_byte_counts_the_payload),
 	QD_TEST(every_flipped_bit_is_seen),
 	QD_TEST(zeros_and_ones_are_never_valid),

@@ -18,6 +18,7 @@ static struct qd_table_ext good_ext(void)
 		.identity_hi = 0x1122334455667788ull, .identity_lo = 0x99aabbccddeeff00ull, .pin_id = 1, .digest_id = 1,
 		.digest_nbytes = 16, .cluster_bits = 16, .dir_nbytes = 64, .dir_crc = 0xdeadbeef, .journal_off = 0x10000,
 		.log_nbytes = 0x10000, .redo_nbytes = 0x8000, .log_generation = 7, .log_clusters = 5,
+		.log_crc = 0xabadcafe, .journal_id = 0x77,
 	};
 }
 
@@ -87,8 +88,6 @@ static void extension_that_cannot_be_is_refused(void)
 	REFUSED(QD_E_UNSUPPORTED, version = 2);
 	REFUSED(QD_E_UNSUPPORTED, flags = 2);
 	REFUSED(QD_E_UNSUPPORTED, reserved = 1);
-	REFUSED(QD_E_UNSUPPORTED, zero = 1);
-	REFUSED(QD_E_UNSUPPORTED, reserved2 = 1);
 	REFUSED(QD_E_UNSUPPORTED, reserved3 = 1);
 	REFUSED(QD_E_CORRUPT, flags = QD_TABLE_EXTERNAL);
 	REFUSED(QD_E_CORRUPT, container_off = 0);
@@ -114,6 +113,8 @@ static void extension_that_cannot_be_is_refused(void)
 	REFUSED(QD_E_CORRUPT, log_nbytes = 0xfffff000);
 	REFUSED(QD_E_CORRUPT, redo_nbytes = 0x12000);
 	REFUSED(QD_E_CORRUPT, log_clusters = 17);
+	REFUSED(QD_E_CORRUPT, log_clusters = 0);
+	REFUSED(QD_E_CORRUPT, journal_id = 0);
 }
 
 static void external_container_has_no_place_in_the_image(void)
