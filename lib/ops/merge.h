@@ -17,7 +17,7 @@
 struct qd_merge {
 	uint64_t log_nbytes;		/* as in struct qd_install */
 	uint64_t redo_nbytes;
-	uint64_t journal_id;
+	uint64_t journal_id;		/* as in struct qd_install */
 	const char *index_path;		/* where the index lies and stays; NULL: in the image */
 	uint64_t memory;		/* bytes; 0: the default */
 	const char *tmpdir;		/* NULL: /tmp */
