@@ -54,6 +54,38 @@ reader compare out.qcow2 now.raw >/dev/null || die "after writes the index does 
 reader list out.qcow2 >list
 grep -q . list
 
+# Which records hold: after somebody else wrote, of extended entries too; where the container lies now,
+# a cluster was before; of a disk that was made smaller.
+hold() {
+	local n
+	n=$(reader hold "$@") || die "$1: a record holds, says qdedup-format(5), whose hash is wrong"
+	[ "$n" -gt 0 ] || die "$options $c: no record holds"
+}
+mkdup wide.raw 3000K 16K 60 500
+for options in cluster_size=4K cluster_size=16K,extended_l2=on; do
+	for c in '' -c; do
+		# shellcheck disable=SC2086
+		ok "$QDEDUP" convert -q $c -o $options wide.raw out.qcow2
+		hold out.qcow2
+		ok "$QIO" -c 'write -P 7 0 100K' -c 'write -z 200K 1K' -c 'discard 300K 600K' -c 'write -P 8 2M 600' out.qcow2 >/dev/null
+		hold out.qcow2
+		ok "$QDEDUP" journal -q --size=8K create out.qcow2
+		ok "$QDEDUP" journal -q drop out.qcow2
+		hold out.qcow2
+		ok "$QDEDUP" rehash -q out.qcow2
+		hold out.qcow2
+		ok "$QIMG" resize -q --shrink out.qcow2 1000K
+		ok "$QDEDUP" rehash -q out.qcow2
+		hold out.qcow2
+	done
+done
+
+ok "$QIMG" create -q -f qcow2 -o cluster_size=16K,extended_l2=on out.qcow2 1M
+ok "$QIO" -c 'write -P 7 0 1K' -c 'write -P 7 64K 1K' -c 'write -P 9 32K 16K' -c 'write -P 9 48K 16K' out.qcow2 >/dev/null
+ok "$QDEDUP" dedup -q out.qcow2
+ok "$QIO" -c 'write -z 0 512' out.qcow2 >/dev/null
+is 1 "$(reader hold out.qcow2)" "records of extended entries that hold"
+
 # A reader that finds one byte changed says so.
 "$_python" - out.qcow2 <<-'END'
 	import struct, sys

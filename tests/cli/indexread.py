@@ -3,6 +3,8 @@
 """indexread.py list IMAGE [FILE]          a line for each record that holds: entry, guest cluster, hash
 indexread.py compare IMAGE RAW [FILE]   computes the hashes from RAW, the content of the disk; prints
                                         how many records there are
+indexread.py hold IMAGE [FILE]          computes the hashes of the records that hold from the clusters in
+                                        IMAGE; prints how many there are
 indexread.py page PAGE                  the bytes shown in qdedup-format(5) keep the rules it states
 
 A reader of the index written from qdedup-format(5) alone; FILE is a container beside the
@@ -12,10 +14,12 @@ import hashlib
 import re
 import struct
 import sys
+import zlib
 
 import xxhash
 
 COPIED, COMPRESSED, OFFSET = 1 << 63, 1 << 62, 0x00FFFFFFFFFFFE00
+ALL = {0xFFFFFFFF}      # subclusters
 
 
 def crc_table():
@@ -205,20 +209,74 @@ class Image:
                 held.pop(int.from_bytes(payload, "big"), None)
         return sorted(held.values(), key=lambda r: (host_off(self.x, r[0]), r[0]))
 
-    def mapped(self):
-        """guest cluster -> entry, of the active layer."""
-        extended = bool(self.incompat & 16)
-        step, found = 16 if extended else 8, {}
-        for i, e in enumerate(struct.unpack(f">{self.l1n}Q", self.read(self.f, self.l1, self.l1n * 8))):
+    def entries(self, l1, l1n):
+        """(guest cluster, entry, bitmap) of a layer; the bitmap of entries that are not extended is None."""
+        step = 16 if self.incompat & 16 else 8
+        for i, e in enumerate(struct.unpack(f">{l1n}Q", self.read(self.f, l1, l1n * 8))):
             table = self.read(self.f, e & OFFSET, self.cs) if e & OFFSET else b""
             for k in range(0, len(table), step):
-                e = int.from_bytes(table[k:k + 8], "big")
-                zero = not int.from_bytes(table[k + 12:k + 16], "big") if extended else e & 1
+                e, guest = int.from_bytes(table[k:k + 8], "big"), (i * self.cs + k) // step
+                bitmap = int.from_bytes(table[k + 8:k + 16], "big") if step == 16 else None
                 if e & COMPRESSED:
-                    found[i * self.cs // step + k // step] = e & ~COPIED
-                elif e & OFFSET and not zero:
-                    found[i * self.cs // step + k // step] = e & OFFSET
-        return found
+                    yield guest, e & ~COPIED, None
+                elif e & OFFSET and (not e & 1 if bitmap is None else bitmap & 0xFFFFFFFF):
+                    yield guest, e & OFFSET, bitmap
+
+    def mapped(self):
+        """guest cluster -> entry, of the active layer."""
+        return {guest: entry for guest, entry, _ in self.entries(self.l1, self.l1n)}
+
+    def snapshots(self):
+        """(L1 offset, L1 entries, is it the pin?) of each."""
+        h = self.read(self.f, 60, 12)
+        n, at = struct.unpack(">IQ", h)
+        for _ in range(n):
+            l1, l1n, nid, nname = struct.unpack(">QIHH", self.read(self.f, at, 16))
+            extra = int.from_bytes(self.read(self.f, at + 36, 4), "big")
+            disk = int.from_bytes(self.read(self.f, at + 48, 8), "big") if extra >= 16 else 0
+            name = self.read(self.f, at + 40 + extra + nid, nname)
+            yield l1, l1n, name == b"qdedup" and disk % 512 != 0
+            at += (40 + extra + nid + nname + 7) // 8 * 8
+
+    def stream(self, entry):
+        off = host_off(self.x, entry)
+        return off, ((entry & COMPRESSED - 1) >> 62 - (self.bits - 8)) * 512 + 512 - off % 512
+
+    def refcounts(self, entry):
+        """Those of the clusters that it touches."""
+        h = self.read(self.f, 0, 104)
+        table, bits = int.from_bytes(h[48:56], "big"), 1 << int.from_bytes(h[96:100], "big")
+        off, n = self.stream(entry) if entry & COMPRESSED else (entry, 1)
+        need(bits >= 8, "reference counts of a byte or more: others are not read here")
+        for cluster in range(off // self.cs, (off + n - 1) // self.cs + 1):
+            i, k = divmod(cluster, self.cs * 8 // bits)
+            at = int.from_bytes(self.read(self.f, table + i * 8, 8), "big")
+            yield int.from_bytes(self.read(self.f, at + k * bits // 8, bits // 8), "big") if at else 0
+
+    def holding(self):
+        """(entry, hash, subclusters that count) of the records that hold."""
+        bitmaps, pinned = {}, set()
+        for l1, l1n, pin in [(self.l1, self.l1n, False), *self.snapshots()]:
+            for _, entry, bitmap in self.entries(l1, l1n):
+                if pin:
+                    pinned.add(entry)
+                elif bitmap is not None:
+                    bitmaps.setdefault(entry, set()).add(bitmap & 0xFFFFFFFF)
+        for entry, _, flags, digest in self.records():
+            if self.autoclear >> 48 & 1:
+                holds = all(self.refcounts(entry))
+            else:
+                inside = not self.x.flags & 1 and 0 <= entry - self.x.off < self.x.nbytes
+                holds = entry in pinned and not inside and not flags & 2 and bitmaps.get(entry, ALL) == ALL
+            if holds:
+                yield entry, digest, min(bitmaps.get(entry, ALL)) if flags & 2 else 0xFFFFFFFF
+
+    def content(self, entry, mask):
+        if entry & COMPRESSED:
+            return zlib.decompressobj(-12).decompress(self.read(self.f, *self.stream(entry)), self.cs)
+        data, sub = self.read(self.f, entry, self.cs), self.cs // 32
+        return data if mask == 0xFFFFFFFF else b"".join(
+            data[i * sub:(i + 1) * sub] if mask >> i & 1 else bytes(sub) for i in range(32))
 
 
 def compare(img, raw):
@@ -236,6 +294,13 @@ def compare(img, raw):
     need(not first.keys() - known, "clusters without a hash")
     need(img.autoclear >> 48 & 1, "the autoclear bit")
     return len(known)
+
+
+def hold(img):
+    n, compute = 0, HASHES[img.x.hash][1]
+    for n, (entry, digest, mask) in enumerate(img.holding(), 1):
+        need(digest == compute(img.content(entry, mask)), f"hash of {entry:#x}")
+    return n
 
 
 def check_page(path):
@@ -268,6 +333,8 @@ def main(what, path, *rest):
         check_page(path)
     elif what == "compare":
         print(compare(Image(path, *rest[1:]), rest[0]))
+    elif what == "hold":
+        print(hold(Image(path, *rest)))
     elif what == "list":
         for entry, guest, _, digest in Image(path, *rest).records():
             print(f"{entry:#x}\t{guest}\t{digest.hex()}")
