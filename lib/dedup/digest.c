@@ -2,6 +2,7 @@
 #include "dedup/digest.h"
 
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -55,6 +56,21 @@ const struct qd_digest *qd_digest_find(const char *name)
 		if (!strcmp(d->name, name))
 			return d;
 	return NULL;
+}
+
+int qd_digest_choose(const char *name, const struct qd_digest **ret_digest, struct qd_err *err)
+{
+	const struct qd_digest *found = qd_digest_find(name ? name : QD_DIGEST_DEFAULT);
+	char names[120] = "";
+	size_t n = 0;
+
+	for (const struct qd_digest *d = table; !found && d->name && n < sizeof(names); d++)
+		n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s",
+				      d == table ? "" : d[1].name ? ", " : " or ", d->name);
+	if (!found)
+		return qd_err_set(err, QD_E_INVALID, "unknown hash \"%s\", expected %s", name, names);
+	*ret_digest = found;
+	return 0;
 }
 
 const struct qd_digest *qd_digest_by_id(uint8_t id)

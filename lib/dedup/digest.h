@@ -40,6 +40,9 @@ struct qd_digest {
 /* NULL when there is none of that name. */
 const struct qd_digest *qd_digest_find(const char *name);
 
+/* The one that the user named, or with NULL the default; QD_E_INVALID tells the names there are. */
+int qd_digest_choose(const char *name, const struct qd_digest **ret_digest, struct qd_err *err);
+
 /* By the number in the file format; NULL when there is none. */
 const struct qd_digest *qd_digest_by_id(uint8_t id);
 

@@ -121,11 +121,12 @@ static int check_qcow2(const struct qd_convert_opts *o, struct qd_err *err)
 
 static int check_opts(const struct qd_convert_opts *o, struct qd_err *err)
 {
+	const struct qd_digest *digest;
+
 	if (o->target_format && strcmp(o->target_format, "raw") && strcmp(o->target_format, "qcow2"))
 		return qd_err_set(err, QD_E_INVALID, "unknown target format \"%s\", expected raw or qcow2", o->target_format);
-	if (o->hash && !qd_digest_find(o->hash))
-		return qd_err_set(err, QD_E_INVALID,
-				  "unknown hash \"%s\", expected xxh128, sha256, sha512-256, sha3-256 or blake2b", o->hash);
+	if (qd_digest_choose(o->hash, &digest, err))
+		return QD_E_INVALID;
 	if (o->compress_level && !o->compress)
 		return qd_err_set(err, QD_E_INVALID, "--compress-level needs -c");
 	return is_raw(o) ? check_raw(o, err) : check_qcow2(o, err);

@@ -98,10 +98,8 @@ static int look_at(struct dedup *d, struct qd_err *err)
 	d->result->cluster_size = d->geom->cluster_size;
 	d->max_share = d->opts->max_share ? d->opts->max_share :
 					    qd_build_share_default(d->geom->refcount_order);
-	d->digest = qd_digest_find(d->opts->hash ? d->opts->hash : QD_DIGEST_DEFAULT);
-	if (!d->digest)
-		return qd_err_set(err, QD_E_INVALID, "hash '%s' is not known", d->opts->hash);
-	return dedup_index_open(d, err);
+	rc = qd_digest_choose(d->opts->hash, &d->digest, err);
+	return rc ? rc : dedup_index_open(d, err);
 }
 
 static int take_sizes(struct dedup *d, unsigned when, struct qd_err *err)

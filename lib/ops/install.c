@@ -275,7 +275,7 @@ static int refuse_other_file(const char *path, struct qd_err *err)
 	qd_io_close(io);
 	if (rc || nread == 0 || (nread == sizeof(start) && !memcmp(start, QD_EXTERNAL_MAGIC, sizeof(start))))
 		return rc;
-	rc = qd_err_set(err, QD_E_INVALID, "the file is there already, and it is no index");
+	rc = qd_err_set(err, QD_E_INVALID, "the file is there already, and it is no index: remove it, or name another");
 	return qd_err_file(err, rc, path);
 }
 

@@ -215,14 +215,14 @@ static bool is_stray(void *ctx, uint64_t entry)
 static int choose_digest(struct rehash *r, struct qd_err *err)
 {
 	const char *name = r->opts->hash;
+	int rc;
 
 	if (!name && r->old->opened)
 		name = qd_table_digest(r->old->table)->name;
-	r->digest = qd_digest_find(name ? name : QD_DIGEST_DEFAULT);
-	if (!r->digest)
-		return qd_err_set(err, QD_E_INVALID, "hash '%s' is not known", name);
-	r->result->hash = r->digest->name;
-	return 0;
+	rc = qd_digest_choose(name, &r->digest, err);
+	if (rc == 0)
+		r->result->hash = r->digest->name;
+	return rc;
 }
 
 static int open_old(struct rehash *r, struct qd_err *err)

@@ -259,13 +259,12 @@ int qd_scan_finish(struct scan *s, struct qd_scan_report *ret_report, struct qd_
 
 int qd_scan(const struct qd_scan_opts *opts, struct qd_scan_report *ret_report, struct qd_err *err)
 {
-	const char *hash = opts->hash ? opts->hash : QD_DIGEST_DEFAULT;
-	const struct qd_digest *digest = qd_digest_find(hash);
+	const struct qd_digest *digest;
 	struct scan s = { .opts = opts };
-	int r;
+	int r = qd_digest_choose(opts->hash, &digest, err);
 
-	if (!digest)
-		return qd_err_set(err, QD_E_INVALID, "unknown hash \"%s\"", hash);
+	if (r)
+		return r;
 	qd_scan_take_digest(&s, digest, opts->record || opts->nshards > 1);
 	r = qd_scan_take_opts(&s, opts, err);
 	if (!r)

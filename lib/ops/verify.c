@@ -254,11 +254,14 @@ static int tell_all(struct verify *v, struct qd_err *err)
 
 static int open_index(struct verify *v, struct qd_err *err)
 {
+	const char *why = NULL;
 	int rc = qd_container_open(v->img, v->opts->index_path, false, &v->index, err);
 
 	if (rc)
 		return rc;
 	v->result->state = qd_container_state_name(v->index->state);
+	if (v->index->state == QD_CONTAINER_ABSENT && qd_container_is_impossible(&v->img->header, &why))
+		return qd_err_set(err, QD_E_INVALID, "there is no index to compare with, and there cannot be one: %s", why);
 	if (v->index->state == QD_CONTAINER_ABSENT)
 		return qd_err_set(err, QD_E_INVALID,
 				  "there is no index to compare with: qdedup rehash makes one");

@@ -36,7 +36,7 @@ poke overlap.qcow2 40 8 "$(peek overlap.qcow2 48 8)"
 refused overlap.qcow2 'qdedup check'
 fails 1 "$QDEDUP" rehash base.raw
 fails 1 "$QDEDUP" rehash --hash=md5 plain.qcow2
-says "'md5' is not known"
+says 'unknown hash "md5", expected xxh128, sha256, sha512-256, sha3-256 or blake2b$'
 fails 1 "$QDEDUP" rehash missing.qcow2
 
 # No room in a first cluster of 512 bytes.

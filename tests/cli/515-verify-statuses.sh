@@ -14,6 +14,9 @@ ok "$QDEDUP" verify -q img.qcow2 >text
 qemu-img convert -O qcow2 base.raw none.qcow2
 fails 1 "$QDEDUP" verify none.qcow2
 says 'no index' 'qdedup rehash'
+qemu-img convert -O qcow2 -o compat=0.10 base.raw old.qcow2
+fails 1 "$QDEDUP" verify old.qcow2
+says 'no index to compare with, and there cannot be one: compat=0.10'
 fails 1 "$QDEDUP" verify base.raw
 fails 1 "$QDEDUP" verify -f raw base.raw
 fails 1 "$QDEDUP" verify missing.qcow2
