@@ -99,9 +99,23 @@ static bool is_usable(const struct qd_image *img, const struct qd_container *c)
 	       img->header.version >= 3;
 }
 
-/* Table and log become one, with a log of the same size, or of the default one. */
+/* What is wrong with the index costs deduplication, never a write. */
+static int absorb(int rc, const struct qd_err *why, struct qd_err *err)
+{
+	if (rc == QD_E_CORRUPT || rc == QD_E_INVALID || rc == QD_E_UNSUPPORTED)
+		return 0;
+	if (rc)
+		qd_err_copy(err, why);
+	return rc;
+}
+
+/*
+ * Table and log become one, with a log of the same size, or of the default one.  An index of which that
+ * cannot be made is left as it is.
+ */
 static int merge(struct qd_dedup_write *dw, struct qd_err *err)
 {
+	struct qd_err why = { .code = 0 };
 	struct qd_merge m = { .log_nbytes = QD_MERGE_LOG_NBYTES, .redo_nbytes = QD_MERGE_REDO_NBYTES };
 	struct qd_install_result res;
 	int rc = close_parts(dw, err);
@@ -118,7 +132,7 @@ static int merge(struct qd_dedup_write *dw, struct qd_err *err)
 			rc = qd_draw_number(&m.journal_id, err);
 		}
 		if (rc == 0)
-			rc = qd_merge(dw->img, dw->index, &m, &res, err);
+			rc = absorb(qd_merge(dw->img, dw->index, &m, &res, &why), &why, err);
 	}
 	forget_index(dw);
 	qd_image_detach(dw->img);
@@ -168,7 +182,6 @@ static int load(struct qd_dedup_write *dw, struct qd_err *err)
 	return rc;
 }
 
-/* What is wrong with the index costs deduplication, never a write. */
 static int open_index(struct qd_dedup_write *dw, struct qd_err *err)
 {
 	struct qd_err why = { .code = 0 };
@@ -187,10 +200,7 @@ static int open_index(struct qd_dedup_write *dw, struct qd_err *err)
 		rc = qd_log_open(dw->io, dw->index->off, &dw->index->ext, &dw->journal, &why);
 	if (rc == 0 && dw->journal)
 		rc = load(dw, &why);
-	if (rc == QD_E_CORRUPT || rc == QD_E_INVALID || rc == QD_E_UNSUPPORTED)
-		rc = 0;
-	else if (rc)
-		qd_err_copy(err, &why);
+	rc = absorb(rc, &why, err);
 	if (!qd_writer_has_hook(dw->writer))
 		forget_index(dw);
 	return rc;

@@ -95,3 +95,19 @@ while read -r name off length; do
 	rehash hurt.qcow2
 	is $own "$(value clusters-read)" "$name: clusters read"
 done <blocks
+
+# io writes all the same, whether the damage comes up when it makes a journal or when it loads the index.
+for journal in no yes; do
+	mkdata content.raw 2M 516 random
+	ok "$QDEDUP" convert -q -t unsafe -o cluster_size=4K content.raw hurt.qcow2
+	[ $journal = no ] || ok "$QDEDUP" journal -q -t unsafe create hurt.qcow2
+	read -r _ off _ <<<"$(index regions hurt.qcow2 | grep block0)"
+	poke hurt.qcow2 $((off + 1000)) 8 0x0123456789abcdef
+	ok "$QDEDUP" io -q -t unsafe -c 'write -P 7 0 10000' -c 'write -P 7 1M 4K' hurt.qcow2
+	"$_python" -c 'f = open("content.raw", "r+b")
+f.write(b"\7" * 10000); f.seek(1 << 20); f.write(b"\7" * 4096)'
+	same content.raw hurt.qcow2
+	check_clean hurt.qcow2
+	is 0 "$(index bit hurt.qcow2)" "feature bit after writing without the index"
+	rehash hurt.qcow2
+done
