@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/newfile.h"
+#include "ops/journal.h"
 #include "check.h"
 
 #define FIRST_HUMAN 4
@@ -85,13 +86,34 @@ static int show_plan(void *ctx, const struct qd_repair_result *so_far, struct qd
 	return save ? qd_newfile_commit(save, err) : 0;
 }
 
-/* Once everything else is in order: an index that something is wrong with is given up. */
+/* What is sound of an index saves reading it again; of a stale one nothing is. */
+static int mend_index(const struct options *o, struct check_args *args, bool stale, struct qd_io *io,
+		      struct qd_err *err)
+{
+	args->index_rebuilt = !stale;
+	args->index_dropped = stale;
+	if (args->dry_run)
+		return 0;
+	if (!stale) {
+		int rc = qd_check_index_rebuild(io, o->memory, err);
+
+		if (rc == 0 || rc == QD_E_CANCELLED)
+			return rc;
+		qd_err_clear(err);
+		args->index_rebuilt = false;
+		args->index_dropped = true;
+	}
+	return qd_check_index_drop(io, o->memory, err);
+}
+
+/* Once everything else is in order: an index that something is wrong with is made anew, or given up. */
 static int repair_index(const struct options *o, struct check_args *args, struct qd_io *io, struct qd_err *err)
 {
 	struct qd_check_opts opts = {
 		.threads = o->threads, .memory = o->memory, .found = check_keep, .ctx = args
 	};
 	struct qd_check_result counts = args->result;
+	bool wrong = false;
 	int rc;
 
 	if (args->what != QD_REPAIR_ALL)
@@ -99,11 +121,11 @@ static int repair_index(const struct options *o, struct check_args *args, struct
 	rc = qd_check_index(io, &opts, &counts, &args->index, err);
 	for (size_t t = QD_F_INDEX_STALE; rc == 0 && t <= QD_F_INDEX_JOURNAL; t++) {
 		args->repaired.before.count[t] = counts.count[t];
-		args->index_dropped |= counts.count[t] != 0;
+		wrong |= counts.count[t] != 0;
 	}
-	if (rc || !args->index_dropped)
+	if (rc || !wrong)
 		return rc;
-	return args->dry_run ? 0 : qd_check_index_drop(io, o->memory, err);
+	return mend_index(o, args, counts.count[QD_F_INDEX_STALE] != 0, io, err);
 }
 
 static int repair(const struct options *o, struct check_args *args, struct qd_io *io,
@@ -121,6 +143,9 @@ static int repair(const struct options *o, struct check_args *args, struct qd_io
 		opts.found = check_put_at_once;
 		opts.planned = check_put_planned_at_once;
 	}
+	rc = args->what == QD_REPAIR_ALL ? qd_ops_journal_finish_io(io, args->dry_run, &args->replayed, err) : 0;
+	if (rc)
+		return rc;
 	rc = qd_repair(io, &opts, progress, &args->repaired, err);
 	if (rc)
 		return rc;

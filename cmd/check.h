@@ -29,6 +29,8 @@ struct check_args {
 	struct qd_check_result result;
 	struct qd_index_check index;	/* of the image as it was */
 	bool index_dropped;		/* or it would be */
+	bool index_rebuilt;
+	uint64_t replayed;		/* writes of the journal that were completed first */
 	bool failed;		/* out of memory */
 	/* repair */
 	bool repair;

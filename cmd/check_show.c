@@ -265,7 +265,9 @@ static bool set_index(json_t *root, const struct check_args *args)
 	index = json_object();
 	if (output_set(index, "state", json_string(args->index.state)) &&
 	    output_set_u64(index, "errors", args->index.errors) &&
-	    (!args->repair || output_set(index, "dropped", json_boolean(args->index_dropped))))
+	    (!args->repair || (output_set(index, "dropped", json_boolean(args->index_dropped)) &&
+			       output_set(index, "rebuilt", json_boolean(args->index_rebuilt)) &&
+			       output_set_u64(index, "replayed", args->replayed))))
 		return output_set(root, "index", index);
 	json_decref(index);
 	return false;
@@ -385,19 +387,27 @@ static void put_verdict(const struct qd_check_result *r)
 }
 
 /* What a repair does about the index. */
-static void put_dropped(const struct check_args *args)
+static void put_index(const struct check_args *args)
 {
-	if (!args->index_dropped)
+	if (args->replayed)
+		printf("The journal held writes of an operation that was cut short: %" PRIu64 " of them %s first.\n",
+		       args->replayed, args->dry_run ? "would be completed" : "are completed");
+	if (!args->index_dropped && !args->index_rebuilt)
 		return;
 	for (size_t t = QD_F_INDEX_STALE; t <= QD_F_INDEX_JOURNAL; t++)
 		if (args->repaired.before.count[t])
 			put_kind(args, &args->repaired.before, (enum qd_finding_type)t);
-	printf("The index %s: qdedup rehash makes a new one.\n", args->dry_run ? "would be dropped" : "is dropped");
+	if (args->index_rebuilt)
+		printf("The index %s from what is sound of it and from the data.\n",
+		       args->dry_run ? "would be rebuilt" : "is rebuilt");
+	else
+		printf("The index %s: qdedup rehash makes a new one.\n",
+		       args->dry_run ? "would be dropped" : "is dropped");
 }
 
 void check_put(const struct options *o, const struct check_args *args)
 {
-	put_dropped(args);
+	put_index(args);
 	if (!args->repair)
 		put_kinds(args, &args->result);
 	else if (args->repaired.changed)

@@ -170,6 +170,14 @@ int qd_check_index(struct qd_io *io, const struct qd_check_opts *opts, struct qd
 	return rc;
 }
 
+int qd_check_index_rebuild(struct qd_io *io, uint64_t memory, struct qd_err *err)
+{
+	struct qd_rehash_opts opts = { .memory = memory };
+	struct qd_rehash_result result;
+
+	return qd_rehash_io(io, &opts, NULL, &result, err);
+}
+
 int qd_check_index_drop(struct qd_io *io, uint64_t memory, struct qd_err *err)
 {
 	struct qd_rehash_opts opts = { .drop = true, .memory = memory };

@@ -24,6 +24,12 @@ int qd_check_index(struct qd_io *io, const struct qd_check_opts *opts, struct qd
 		   struct qd_index_check *ret_index, struct qd_err *err);
 
 /*
+ * Makes an index anew of which a part is wrong: what can be believed of it is kept, the rest read.  An
+ * error leaves the old one.
+ */
+int qd_check_index_rebuild(struct qd_io *io, uint64_t memory, struct qd_err *err);
+
+/*
  * Drops an index that something is wrong with; a consistent image, writable.  Guest content is
  * not touched.  qdedup rehash makes a new one.
  */

@@ -283,3 +283,22 @@ int qd_ops_journal_replay(const char *path, const struct qd_ops_journal_opts *op
 	qd_io_close(io);
 	return rc ? qd_err_file(err, rc, path) : 0;
 }
+
+int qd_ops_journal_finish_io(struct qd_io *io, bool dry_run, uint64_t *ret_nwrites, struct qd_err *err)
+{
+	struct qd_ops_journal_opts opts = { .dry_run = dry_run };
+	struct qd_ops_journal_result result;
+	struct qd_err why = { .code = 0 };
+	struct bare b;
+	int rc = open_bare(&b, io, &opts, !dry_run, &result, &why);
+
+	if (rc == 0 && result.state.health == QD_JOURNAL_PENDING && !result.obsolete)
+		rc = qd_journal_replay(b.journal, io, dry_run, &result.writes, &why);
+	close_bare(&b);
+	*ret_nwrites = rc ? 0 : result.writes;
+	if (rc == QD_E_CORRUPT || rc == QD_E_INVALID || rc == QD_E_UNSUPPORTED)
+		return 0;
+	if (rc)
+		qd_err_copy(err, &why);
+	return rc;
+}

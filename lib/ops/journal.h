@@ -67,6 +67,14 @@ int qd_ops_journal_replay_io(struct qd_io *io, const struct qd_ops_journal_opts 
 			     struct qd_progress *progress, struct qd_ops_journal_result *ret_result,
 			     struct qd_err *err);
 
+/*
+ * Only the writes of an operation that a crash cut short, before a repair would do without them:
+ * completes them in an image that is dirty and that nobody else wrote to; *ret_nwrites of them
+ * (dry_run: would be).  What cannot be completed, and an image without a journal of its own, is
+ * left to the repair: 0 writes.
+ */
+int qd_ops_journal_finish_io(struct qd_io *io, bool dry_run, uint64_t *ret_nwrites, struct qd_err *err);
+
 int qd_ops_journal_pack(const char *path, const struct qd_ops_journal_opts *opts,
 			struct qd_ops_journal_result *ret_result, struct qd_err *err);
 
