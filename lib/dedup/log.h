@@ -19,8 +19,7 @@ int qd_log_open(struct qd_io *io, uint64_t container_off, const struct qd_table_
 
 /*
  * Notes in the extension what the log holds now, so that a loss of it will be seen: queued, or
- * with queue NULL written and flushed.  The file of an external container says the same as
- * the extension, and two files cannot be changed at once: it is left as it is.
+ * with queue NULL written and flushed.  The log of an external container is empty (J9).
  */
 int qd_log_record_closed(const struct qd_image *img, bool external, const struct qd_table_ext *ext,
 			 const struct qd_journal *journal, struct qd_queue *queue, struct qd_err *err);

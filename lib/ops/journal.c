@@ -83,6 +83,7 @@ static int open_index_file(struct bare *b, const struct qd_ops_journal_opts *opt
 {
 	struct qd_file_opts file = { .writable = writable, .no_lock = !writable, .cache = opts->cache };
 	uint8_t head[8 + QD_TABLE_EXT_SIZE];
+	uint64_t size = 0;
 	int rc;
 
 	if (!opts->index_path)
@@ -97,7 +98,12 @@ static int open_index_file(struct bare *b, const struct qd_ops_journal_opts *opt
 		return qd_err_file(err, qd_err_set(err, QD_E_INVALID,
 						   "the file is not the index of this image"),
 				   opts->index_path);
-	return 0;
+	rc = qd_io_size(b->index_io, &size, err);
+	if (rc == 0 && (size < QD_EXTERNAL_HEAD || size - QD_EXTERNAL_HEAD < b->ext.container_nbytes))
+		rc = qd_err_file(err, qd_err_set(err, QD_E_CORRUPT, "the index ends at byte %" PRIu64 ", "
+						 "and has %" PRIu64 " behind a head of %u", size,
+						 b->ext.container_nbytes, QD_EXTERNAL_HEAD), opts->index_path);
+	return rc;
 }
 
 static int open_bare(struct bare *b, struct qd_io *io, const struct qd_ops_journal_opts *opts, bool writable,

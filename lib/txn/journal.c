@@ -222,7 +222,9 @@ static void judge_closed(struct qd_journal *j)
 	const struct qd_journal_place *p = &j->place;
 	uint64_t generation = j->log ? j->log->generation : 0;
 
-	if (generation < p->closed_generation)
+	if (p->no_log && j->log)
+		complain(j->why, "the index in a file of its own has a log");
+	else if (generation < p->closed_generation)
 		complain(j->why, "the log of generation %" PRIu64 ", which was closed, is gone",
 			 p->closed_generation);
 	else if (generation == p->closed_generation && j->log && j->log->committed < p->closed_clusters)
@@ -338,7 +340,8 @@ int qd_journal_place_of(const struct qd_table_ext *ext, uint64_t container_off,
 	    !qd_add_u64(container_off, ext->journal_off, &p.off))
 		return qd_err_set(err, QD_E_CORRUPT, "the journal at 0x%" PRIx64 " does not lie within the "
 				  "container", ext->journal_off);
-	if (!(ext->flags & QD_TABLE_EXTERNAL)) {
+	p.no_log = (ext->flags & QD_TABLE_EXTERNAL) != 0;
+	if (!p.no_log) {
 		p.own_off = container_off;
 		p.own_nbytes = ext->container_nbytes;
 	}

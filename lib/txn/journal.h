@@ -30,6 +30,8 @@
  *      flushed behind it.
  *  J8  replay writes within the file as it was when the batch was committed, and never to the
  *      container, nor to what of the header says what kind of image it is.
+ *  J9  the log of a container in a file of its own stays empty: what the extension recorded of a
+ *      log cannot be brought up to date in two files at once.
  *
  * One thread at a time.
  */
@@ -46,6 +48,7 @@ struct qd_journal_place {		/* from the extension */
 	uint64_t off;			/* byte of the io where area A of the log starts */
 	uint64_t own_off;		/* where the container lies in the image, which no replay writes to; */
 	uint64_t own_nbytes;		/* 0: in a file of its own */
+	bool no_log;			/* nobody vouches for a log there: one is damage */
 	uint64_t head_nbytes;		/* of the image's first cluster, with its header; 0: not known */
 	uint64_t log_nbytes;		/* of each log area: a multiple of QD_JOURNAL_CLUSTER, at most QD_JOURNAL_MAX_AREA */
 	uint64_t redo_nbytes;		/* likewise */

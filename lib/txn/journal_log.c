@@ -169,6 +169,8 @@ int qd_journal_log_commit(struct qd_journal *j, struct qd_err *err)
 
 	if (rc || need == 0)
 		return rc;
+	if (j->place.no_log)
+		return qd_err_set(err, QD_E_INVALID, "an index in a file of its own has no log");
 	if (need > qd_journal_log_room(j))
 		return qd_err_set(err, QD_E_INVALID,
 				  "the journal is full: %" PRIu32 " clusters are needed and %"

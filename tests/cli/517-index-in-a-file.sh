@@ -63,3 +63,10 @@ done
 : >empty.idx
 ok "$QDEDUP" rehash -q --index=empty.idx base.qcow2
 ok "$QDEDUP" verify -q --index=empty.idx base.qcow2
+
+# Its journal is there, and it is noticed when the file was cut short.
+ok "$QDEDUP" journal create -q --index=empty.idx base.qcow2
+ok "$QDEDUP" journal verify -q --index=empty.idx base.qcow2
+truncate -s -4096 empty.idx
+exits 2 "$QDEDUP" journal verify --index=empty.idx base.qcow2 >/dev/null
+fails 1 "$QDEDUP" verify --index=empty.idx base.qcow2

@@ -501,6 +501,30 @@ static void a_copy_that_went_on_is_told_apart(void)
 	qd_io_close(io[1]);
 }
 
+/* J9 */
+static void beside_the_image_there_is_no_log(void)
+{
+	struct qd_io *io = new_file();
+	struct qd_journal_place p = place();
+	struct model m = { { 0 } };
+	struct qd_journal *j;
+
+	p.no_log = true;
+	j = open_at(io, &p);
+	CU_ASSERT_EQUAL(state_of(j).health, QD_JOURNAL_SOUND);
+	add_hash(j, &m, 1, 1);
+	CU_ASSERT_EQUAL(qd_journal_log_commit(j, NULL), QD_E_INVALID);
+	qd_journal_close(j);
+	j = open_journal(io);
+	add_hash(j, &m, 1, 1);
+	CU_ASSERT_EQUAL(qd_journal_log_commit(j, NULL), 0);
+	qd_journal_close(j);
+	j = open_at(io, &p);
+	CU_ASSERT_EQUAL(state_of(j).health, QD_JOURNAL_DAMAGED);
+	qd_journal_close(j);
+	qd_io_close(io);
+}
+
 /* Whatever one byte of the areas becomes, no other log than the right one is read. */
 static void no_changed_byte_is_believed(void)
 {
@@ -974,6 +998,7 @@ static const struct qd_test tests[] = {
 	QD_TEST(every_crash_leaves_a_committed_log),
 	QD_TEST(damage_of_a_closed_log_is_seen),
 	QD_TEST(a_copy_that_went_on_is_told_apart),
+	QD_TEST(beside_the_image_there_is_no_log),
 	QD_TEST(no_changed_byte_is_believed),
 	QD_TEST(an_older_journal_is_not_believed),
 	QD_TEST(places_that_cannot_be_are_refused),
