@@ -87,6 +87,7 @@ ok "$QIO" -c 'write -z 0 512' out.qcow2 >/dev/null
 is 1 "$(reader hold out.qcow2)" "records of extended entries that hold"
 
 # A reader that finds one byte changed says so.
+ok "$QDEDUP" convert -q -o cluster_size=4K in.raw out.qcow2
 "$_python" - out.qcow2 <<-'END'
 	import struct, sys
 	f = open(sys.argv[1], "r+b")
