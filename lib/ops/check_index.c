@@ -72,14 +72,6 @@ static int check_journal(struct index_check *x, struct qd_err *err)
 
 /* ---- records and pin against the tables ---- */
 
-static bool want_nothing(void *ctx, const struct qd_surveyed *c, uint64_t number)
-{
-	(void)ctx;
-	(void)c;
-	(void)number;
-	return false;
-}
-
 static uint64_t host_off_of(const struct index_check *x, uint64_t entry)
 {
 	return qd_l2_is_compressed(entry) ? qd_l2_compressed(&x->img->geom, entry).host_off : entry;
@@ -111,7 +103,7 @@ static int check_references(struct index_check *x, struct qd_err *err)
 {
 	uint64_t memory = x->opts->memory ? x->opts->memory : qd_default_memory();
 	struct qd_survey_opts so = { .threads = 1, .memory = memory / 2 };
-	struct qd_survey_ops ops = { .want = want_nothing, .commit = compare };
+	struct qd_survey_ops ops = { .want = qd_survey_want_nothing, .commit = compare };
 	int rc = 0;
 
 	if (x->c->state == QD_CONTAINER_VALID && x->c->opened)

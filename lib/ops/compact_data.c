@@ -43,14 +43,6 @@ struct gathering {
 	uint64_t n;
 };
 
-static bool never(void *ctx, const struct qd_surveyed *c, uint64_t number)
-{
-	(void)ctx;
-	(void)c;
-	(void)number;
-	return false;
-}
-
 static int unknown_cluster(const struct qd_geom *g, uint64_t cluster, struct qd_err *err)
 {
 	return qd_err_set(err, QD_E_CORRUPT, "the cluster at 0x%" PRIx64 " is in use by something that is not known: "
@@ -188,7 +180,7 @@ int compact_move_data(struct compact *c, const struct compact_map *map, struct q
 {
 	struct gathering d = { .map = map, .moves = malloc((map->nmoves + 1) * sizeof(struct qd_move)) };
 	struct qd_survey_opts opts = { .threads = 1, .memory = c->memory / 4 };
-	struct qd_survey_ops ops = { .want = never, .commit = gather };
+	struct qd_survey_ops ops = { .want = qd_survey_want_nothing, .commit = gather };
 	struct qd_image *img = NULL;
 	int rc = d.moves ? compact_open(c, &img, err) : qd_err_nomem(err, "the list of moves");
 

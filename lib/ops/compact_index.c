@@ -202,14 +202,6 @@ struct putting {
 	struct qd_pinned *pinned;
 };
 
-static bool never(void *ctx, const struct qd_surveyed *c, uint64_t number)
-{
-	(void)ctx;
-	(void)c;
-	(void)number;
-	return false;
-}
-
 static int put_records(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
 {
 	struct putting *p = ctx;
@@ -260,7 +252,7 @@ static int install(struct compact *c, struct qd_image *img, struct qd_table_make
 int compact_index_put(struct compact *c, struct qd_err *err)
 {
 	struct qd_survey_opts opts = { .threads = 1, .memory = c->memory / 4 };
-	struct qd_survey_ops ops = { .want = never, .commit = put_records };
+	struct qd_survey_ops ops = { .want = qd_survey_want_nothing, .commit = put_records };
 	struct putting p = { .ix = c->index };
 	struct qd_table_ext none = { .version = 0 };
 	struct qd_image *img = NULL;

@@ -292,14 +292,6 @@ static int take_counts(struct making *m, struct qd_alloc *alloc, struct qd_err *
 	return rc;
 }
 
-static bool never(void *ctx, const struct qd_surveyed *c, uint64_t number)
-{
-	(void)ctx;
-	(void)c;
-	(void)number;
-	return false;
-}
-
 static int take_streams(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
 {
 	struct making *m = ctx;
@@ -368,7 +360,7 @@ int compact_map_make(const struct compact *c, struct qd_image *img, struct qd_al
 	struct making m = { .img = img, .map = map, .alloc = alloc, .planning = c->res->stage == QD_COMPACT_READING,
 			    .move_limit = qd_max_u64(c->memory / BYTES_PER_MOVE, 1024) };
 	struct qd_survey_opts opts = { .threads = 1, .memory = c->memory / 4 };
-	struct qd_survey_ops ops = { .want = never, .commit = take_streams };
+	struct qd_survey_ops ops = { .want = qd_survey_want_nothing, .commit = take_streams };
 	int rc = take_counts(&m, alloc, err);
 
 	if (rc == 0)

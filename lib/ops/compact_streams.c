@@ -29,14 +29,6 @@
 
 /* ---- finding ---- */
 
-static bool never(void *ctx, const struct qd_surveyed *c, uint64_t number)
-{
-	(void)ctx;
-	(void)c;
-	(void)number;
-	return false;
-}
-
 static int finish_last(struct compact_packing *p, uint64_t next_off, struct qd_err *err)
 {
 	uint64_t off;
@@ -74,7 +66,7 @@ static int each_stream(struct compact_packing *p,
 		       struct qd_err *err)
 {
 	struct qd_survey_opts opts = { .threads = 1, .memory = p->c->memory / 4 };
-	struct qd_survey_ops ops = { .want = never, .commit = take };
+	struct qd_survey_ops ops = { .want = qd_survey_want_nothing, .commit = take };
 	int rc;
 
 	p->each = each;

@@ -330,14 +330,6 @@ static int rehash(struct rehash *r, struct qd_err *err)
 	return r->result->written && !r->opts->dry_run ? put_in_place(r, err) : foresee(r, err);
 }
 
-static bool want_nothing(void *ctx, const struct qd_surveyed *c, uint64_t number)
-{
-	(void)ctx;
-	(void)c;
-	(void)number;
-	return false;
-}
-
 static int gather_strays(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
 {
 	int rc = 0;
@@ -355,7 +347,7 @@ static int gather_strays(void *ctx, struct qd_survey_content *v, unsigned n, str
 static int find_lost_container(struct rehash *r, struct qd_err *err)
 {
 	struct qd_survey_opts so = { .threads = 1, .memory = r->memory / 2 };
-	struct qd_survey_ops ops = { .want = want_nothing, .commit = gather_strays };
+	struct qd_survey_ops ops = { .want = qd_survey_want_nothing, .commit = gather_strays };
 	int rc;
 
 	if (r->old->state != QD_CONTAINER_STALE || r->old->ext.container_nbytes || !qd_image_find_pin(r->img))

@@ -244,8 +244,16 @@ static int walk_windows(struct walk *w, struct job *jobs, unsigned njobs, unsign
 	return rc;
 }
 
+bool qd_survey_want_nothing(void *ctx, const struct qd_surveyed *c, uint64_t number)
+{
+	(void)ctx;
+	(void)c;
+	(void)number;
+	return false;
+}
+
 int qd_survey_walk(const struct qd_image *img, const struct qd_survey_opts *opts,
-		     const struct qd_survey_ops *ops, void *ctx, uint64_t *ret_bad, struct qd_err *err)
+		   const struct qd_survey_ops *ops, void *ctx, uint64_t *ret_bad, struct qd_err *err)
 {
 	unsigned threads = opts->threads ? opts->threads : qd_cpu_count(), njobs = threads * 2 + 1;
 	uint64_t size = img->geom.cluster_size, memory = qd_max_u64(opts->memory, 8 * size);

@@ -9,8 +9,8 @@
  * host offsets, each with a walk over the L2 tables of its own.  What commit sees does not
  * depend on memory or threads.
  *
- * More than ops/clusters.h tells: what whoever redirects references needs, clusters that are
- * only kept (places) or only pinned included.
+ * Clusters that are only kept (places) or only pinned are included: whoever redirects references
+ * needs them.
  *
  * An extended entry's cluster counts with its allocated subclusters only: the others are
  * zeros in `data`.
@@ -71,8 +71,11 @@ struct qd_survey_ops {
 	int (*commit)(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err);
 };
 
+/* For `want`: who refers to a cluster is all that matters. */
+bool qd_survey_want_nothing(void *ctx, const struct qd_surveyed *c, uint64_t number);
+
 /* References past the end of the file or unaligned are left out; *ret_bad (may be NULL) counts them. */
 int qd_survey_walk(const struct qd_image *img, const struct qd_survey_opts *opts,
-		     const struct qd_survey_ops *ops, void *ctx, uint64_t *ret_bad, struct qd_err *err);
+		   const struct qd_survey_ops *ops, void *ctx, uint64_t *ret_bad, struct qd_err *err);
 
 #endif
