@@ -340,6 +340,11 @@ const struct qd_snapshot *qd_image_find_pin(const struct qd_image *img)
 	return NULL;
 }
 
+bool qd_image_has_own_snapshots(const struct qd_image *img)
+{
+	return img->nsnapshots > (qd_image_find_pin(img) ? 1u : 0u);
+}
+
 const struct qd_ext_copy *qd_image_find_ext(const struct qd_image *img, uint32_t type)
 {
 	for (uint32_t i = 0; i < img->nexts; i++)

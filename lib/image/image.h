@@ -82,6 +82,9 @@ const struct qd_snapshot *qd_image_find_snapshot(const struct qd_image *img, con
 /* The pin: the snapshot named QD_PIN_NAME whose disk size is not a multiple of 512; NULL when there is none. */
 const struct qd_snapshot *qd_image_find_pin(const struct qd_image *img);
 
+/* Snapshots that its user made: others than the pin. */
+bool qd_image_has_own_snapshots(const struct qd_image *img);
+
 /* The extension of that type, or NULL. */
 const struct qd_ext_copy *qd_image_find_ext(const struct qd_image *img, uint32_t type);
 

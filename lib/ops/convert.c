@@ -286,7 +286,7 @@ static int adopt_layout(struct qd_convert *c, struct qd_layout *l, struct qd_io 
 
 	if (r)
 		return r;
-	if (img->nsnapshots > (qd_image_find_pin(img) ? 1u : 0u))
+	if (qd_image_has_own_snapshots(img))
 		what = "internal snapshots";
 	else if (img->backing_name)
 		what = "a backing file";

@@ -149,13 +149,12 @@ int dedup_record(struct dedup *d, const struct dedup_keeper *k, const uint8_t *d
 bool dedup_index_needed(const struct dedup *d)
 {
 	const struct qd_container *c = d->container;
-	bool own_snapshots = d->img->nsnapshots > (qd_image_find_pin(d->img) ? 1u : 0u);
 
 	if (d->opts->no_index || !d->maker)
 		return d->nmoves && c->state != QD_CONTAINER_ABSENT;	/* to be dropped */
 	if (d->nmoves || !d->compared || c->external != (d->opts->index_path != NULL))
 		return true;
-	if (c->state != QD_CONTAINER_VALID && !own_snapshots)
+	if (c->state != QD_CONTAINER_VALID && !qd_image_has_own_snapshots(d->img))
 		return true;
 	if (d->nsame != d->nrecords || qd_known_is_damaged(d->compared))
 		return true;

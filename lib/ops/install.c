@@ -118,22 +118,17 @@ static int try_extension(const struct qd_image *img, const struct qd_table_ext *
 	return rc;
 }
 
-static bool has_own_snapshots(const struct qd_image *img)
-{
-	return img->nsnapshots > (qd_image_find_pin(img) ? 1u : 0u);
-}
-
 /* N1, N2: the extension, then the bit. */
 static int switch_to(struct install *x, bool named, struct qd_err *err)
 {
 	struct qd_ext_edit *e = NULL;
 	int rc = qd_ext_edit_open(x->img, x->change->queue, &e, err);
 
-	if (rc == 0 && has_own_snapshots(x->img))
+	if (rc == 0 && qd_image_has_own_snapshots(x->img))
 		rc = qd_ext_edit_autoclear(e, 0, QD_AUTOCLEAR_INDEX, err);
 	if (rc == 0)
 		rc = set_extension(e, &x->result->ext, named, err);
-	if (rc == 0 && x->in->valid && !has_own_snapshots(x->img))
+	if (rc == 0 && x->in->valid && !qd_image_has_own_snapshots(x->img))
 		rc = qd_ext_edit_autoclear(e, QD_AUTOCLEAR_INDEX, 0, err);
 	qd_ext_edit_free(e);
 	return rc ? rc : qd_queue_flush(x->change->queue, err);

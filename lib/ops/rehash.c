@@ -270,11 +270,10 @@ static int gather(struct rehash *r, struct qd_err *err)
 static bool is_current(const struct rehash *r)
 {
 	bool same_place = r->old->external == (r->opts->index_path != NULL);
-	bool own_snapshots = r->img->nsnapshots > (qd_image_find_pin(r->img) ? 1u : 0u);
 
 	/* With snapshots of its own it is never more than partial (install.h, N2). */
-	return (r->old->state == QD_CONTAINER_VALID) == !own_snapshots && r->old->opened && same_place &&
-	       !r->result->changed &&
+	return (r->old->state == QD_CONTAINER_VALID) == !qd_image_has_own_snapshots(r->img) &&
+	       r->old->opened && same_place && !r->result->changed &&
 	       r->digest == qd_known_digest(r->behind) && !qd_known_logged(r->behind) &&
 	       !qd_known_is_damaged(r->behind) && !r->nadd && !r->nstrays;
 }

@@ -275,8 +275,7 @@ static int open_index(struct verify *v, struct qd_err *err)
 		rc = qd_known_open(v->index, v->img, &v->behind, err);
 	if (rc == 0)
 		v->result->hash = qd_known_digest(v->behind)->name;
-	v->compares_all = v->index->state == QD_CONTAINER_PARTIAL &&
-			  v->img->nsnapshots > (qd_image_find_pin(v->img) ? 1u : 0u);
+	v->compares_all = v->index->state == QD_CONTAINER_PARTIAL && qd_image_has_own_snapshots(v->img);
 	return rc;
 }
 
