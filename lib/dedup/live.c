@@ -281,10 +281,9 @@ static int redo(void *ctx, struct qd_queue *queue, struct qd_err *err)
 
 static bool touches(const struct qd_geom *g, uint64_t entry, uint64_t cluster)
 {
-	uint64_t first = entry >> g->cluster_bits, last = first;
+	uint64_t first, last;
 
-	if (qd_l2_is_compressed(entry))
-		qd_compressed_clusters(g, qd_l2_compressed(g, entry), &first, &last);
+	qd_l2_clusters(g, entry, &first, &last);
 	return first <= cluster && cluster <= last;
 }
 
@@ -343,13 +342,11 @@ static int closing(void *ctx, struct qd_queue *queue, struct qd_err *err)
 /* *ret_gone: a cluster of it has no reference: whatever it held, it can be used for anything. */
 static int is_gone(struct qd_live *l, uint64_t entry, bool *ret_gone, struct qd_err *err)
 {
-	const struct qd_geom *g = &l->o.img->geom;
-	uint64_t first = entry >> g->cluster_bits, last = first;
+	uint64_t first, last;
 	int rc = 0;
 
 	*ret_gone = false;
-	if (qd_l2_is_compressed(entry))
-		qd_compressed_clusters(g, qd_l2_compressed(g, entry), &first, &last);
+	qd_l2_clusters(&l->o.img->geom, entry, &first, &last);
 	for (uint64_t c = first; rc == 0 && c <= last && !*ret_gone; c++) {
 		uint64_t count = 0;
 

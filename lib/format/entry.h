@@ -70,4 +70,14 @@ static inline void qd_compressed_clusters(const struct qd_geom *g, struct qd_com
 	*ret_last = (c.host_off + c.nbytes - 1) >> g->cluster_bits;
 }
 
+/* The same of any L2 entry, or of the entry of a record; one that names no place: cluster 0. */
+static inline void qd_l2_clusters(const struct qd_geom *g, uint64_t entry, uint64_t *ret_first,
+				  uint64_t *ret_last)
+{
+	if (qd_l2_is_compressed(entry))
+		qd_compressed_clusters(g, qd_l2_compressed(g, entry), ret_first, ret_last);
+	else
+		*ret_first = *ret_last = qd_entry_host_off(entry) >> g->cluster_bits;
+}
+
 #endif

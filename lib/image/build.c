@@ -328,16 +328,6 @@ int qd_build_add_compressed(struct qd_build *b, uint64_t guest_cluster, uint64_t
 	return 0;
 }
 
-/* The host clusters an entry refers to. */
-static void clusters_of(const struct qd_geom *g, uint64_t entry, uint64_t *ret_first, uint64_t *ret_last)
-{
-	if (qd_l2_is_compressed(entry)) {
-		qd_compressed_clusters(g, qd_l2_compressed(g, entry), ret_first, ret_last);
-		return;
-	}
-	*ret_first = *ret_last = qd_entry_host_off(entry) >> g->cluster_bits;
-}
-
 int qd_build_share(struct qd_build *b, uint64_t guest_cluster, uint64_t owner, bool *ret_full,
 		   struct qd_err *err)
 {
@@ -351,7 +341,7 @@ int qd_build_share(struct qd_build *b, uint64_t guest_cluster, uint64_t owner, b
 		r = qd_l2store_get(&b->l2, owner, &entry, err);
 	if (r)
 		return r;
-	clusters_of(&b->geom, entry, &first, &last);
+	qd_l2_clusters(&b->geom, entry, &first, &last);
 	*ret_full = extra + 1 >= b->opts.max_share || !has_room(b, first, last, need);
 	if (*ret_full)
 		return 0;

@@ -120,14 +120,6 @@ static int holds(struct qd_writer *w, uint64_t entry, const uint8_t *content, bo
 	return 0;
 }
 
-static void clusters_of(const struct qd_writer *w, uint64_t entry, uint64_t *ret_first, uint64_t *ret_last)
-{
-	if (qd_l2_is_compressed(entry))
-		qd_compressed_clusters(w->geom, qd_l2_compressed(w->geom, entry), ret_first, ret_last);
-	else
-		*ret_first = *ret_last = entry >> w->geom->cluster_bits;
-}
-
 /* *ret_lowest, *ret_highest: of the refcounts of the clusters it refers to; 0 when it lies past the end. */
 static int counts_of(struct qd_writer *w, uint64_t entry, uint64_t *ret_lowest, uint64_t *ret_highest,
 		     struct qd_err *err)
@@ -136,7 +128,7 @@ static int counts_of(struct qd_writer *w, uint64_t entry, uint64_t *ret_lowest, 
 	int rc = 0;
 
 	*ret_lowest = *ret_highest = 0;
-	clusters_of(w, entry, &first, &last);
+	qd_l2_clusters(w->geom, entry, &first, &last);
 	if (last >= qd_alloc_end(w->alloc) >> w->geom->cluster_bits)
 		return 0;
 	*ret_lowest = UINT64_MAX;
@@ -172,7 +164,7 @@ static int take_references(struct qd_writer *w, uint64_t entry, bool pinned, str
 	uint64_t first, last;
 	int rc = 0;
 
-	clusters_of(w, entry, &first, &last);
+	qd_l2_clusters(w->geom, entry, &first, &last);
 	for (uint64_t c = first; rc == 0 && c <= last; c++)
 		rc = qd_alloc_share(w->alloc, c, pinned ? 1 : 2, err);
 	if (rc || pinned)

@@ -165,14 +165,11 @@ int writer_release(struct qd_writer *w, const struct place *p, struct qd_err *er
 	uint64_t first, last;
 	int rc = 0;
 
-	if (qd_l2_is_compressed(p->entry)) {
-		qd_compressed_clusters(w->geom, qd_l2_compressed(w->geom, p->entry), &first, &last);
+	if (qd_l2_is_compressed(p->entry))
 		w->plain_entry = 0;
-	} else if (qd_entry_host_off(p->entry)) {
-		first = last = qd_entry_host_off(p->entry) >> w->geom->cluster_bits;
-	} else {
+	else if (!qd_entry_host_off(p->entry))
 		return 0;
-	}
+	qd_l2_clusters(w->geom, p->entry, &first, &last);
 	for (uint64_t c = first; rc == 0 && c <= last; c++)
 		rc = qd_alloc_release(w->alloc, c, err);
 	return rc;

@@ -304,7 +304,7 @@ static int take_streams(void *ctx, struct qd_survey_content *v, unsigned n, stru
 
 		if (!qd_l2_is_compressed(v[i].c.entry))
 			continue;
-		qd_compressed_clusters(&m->img->geom, qd_l2_compressed(&m->img->geom, v[i].c.entry), &first, &last);
+		qd_l2_clusters(&m->img->geom, v[i].c.entry, &first, &last);
 		if (run && map->infos[map->nruns - 1].kind == COMPACT_STREAMS && run->first + run->nclusters >= first)
 			run->nclusters = qd_max_u64(run->nclusters, last + 1 - run->first);
 		else

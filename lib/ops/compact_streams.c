@@ -77,19 +77,13 @@ static int each_stream(struct compact_packing *p,
 
 /* ---- weighing ---- */
 
-static void clusters_of(const struct compact_packing *p, const struct compact_stream *s, uint64_t *ret_first,
-			uint64_t *ret_last)
-{
-	qd_compressed_clusters(p->g, qd_l2_compressed(p->g, s->s.entry), ret_first, ret_last);
-}
-
 static int weigh(struct compact_packing *p, const struct compact_stream *s, struct qd_err *err)
 {
 	uint64_t first, last, off = qd_l2_compressed(p->g, s->s.entry).host_off, end = off + s->nbytes;
 	uint32_t *live;
 	int rc;
 
-	clusters_of(p, s, &first, &last);
+	qd_l2_clusters(p->g, s->s.entry, &first, &last);
 	rc = qd_bigarray_need(&p->live, (last + 1) * sizeof(*live), "a map of streams", err);
 	live = p->live.p;
 	for (uint64_t k = first; rc == 0 && k <= last; k++) {
@@ -124,7 +118,7 @@ static bool moves(const struct compact_packing *p, const struct compact_stream *
 {
 	uint64_t first, last;
 
-	clusters_of(p, s, &first, &last);
+	qd_l2_clusters(p->g, s->s.entry, &first, &last);
 	for (uint64_t k = first; k <= last; k++)
 		if (k < p->plain.nbits && qd_bits_get(&p->plain, k))
 			return false;

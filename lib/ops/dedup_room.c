@@ -13,13 +13,6 @@ struct room {			/* references of a host cluster, planned */
 	uint64_t less;
 };
 
-static void clusters_of(const struct qd_geom *g, uint64_t entry, uint64_t *ret_first, uint64_t *ret_last)
-{
-	*ret_first = *ret_last = entry >> g->cluster_bits;
-	if (qd_l2_is_compressed(entry))
-		qd_compressed_clusters(g, qd_l2_compressed(g, entry), ret_first, ret_last);
-}
-
 /* What was planned is done before anything falls: `less` does not make room. */
 static int has_room(struct dedup *d, uint64_t cluster, uint64_t need, bool *ret_has, struct qd_err *err)
 {
@@ -55,7 +48,7 @@ static int take_compressed(struct dedup *d, const struct dedup_keeper *k, uint64
 	bool has = true;
 	int rc = 0;
 
-	clusters_of(d->geom, k->entry, &first, &last);
+	qd_l2_clusters(d->geom, k->entry, &first, &last);
 	for (uint64_t c = first; rc == 0 && has && c <= last; c++)
 		rc = has_room(d, c, need, &has, err);
 	*ret_full = !has;
@@ -94,7 +87,7 @@ int dedup_give_up(struct dedup *d, const struct qd_surveyed *c, struct qd_err *e
 		d->result->freed_nbytes += d->geom->cluster_size;
 		return 0;
 	}
-	clusters_of(d->geom, c->entry, &first, &last);
+	qd_l2_clusters(d->geom, c->entry, &first, &last);
 	for (uint64_t k = first; rc == 0 && k <= last; k++) {
 		rc = add_room(d, k, 0, less, &room, err);
 		if (rc == 0)

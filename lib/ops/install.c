@@ -73,15 +73,6 @@ static int commit(struct install *x, struct qd_err *err)
 	return rc ? rc : qd_change_settle(x->change, err);
 }
 
-/* First and last host cluster that an entry refers to. */
-static void clusters_of(const struct qd_geom *g, uint64_t entry, uint64_t *ret_first, uint64_t *ret_last)
-{
-	if (qd_l2_is_compressed(entry))
-		qd_compressed_clusters(g, qd_l2_compressed(g, entry), ret_first, ret_last);
-	else
-		*ret_first = *ret_last = qd_entry_host_off(entry) >> g->cluster_bits;
-}
-
 /* ---- the extension ---- */
 
 static int set_extension(struct qd_ext_edit *e, const struct qd_table_ext *ext, bool named,
@@ -318,7 +309,7 @@ static int share(struct install *x, uint64_t entry, bool *ret_full, struct qd_er
 	int rc = 0;
 
 	*ret_full = false;
-	clusters_of(&x->img->geom, entry, &first, &last);
+	qd_l2_clusters(&x->img->geom, entry, &first, &last);
 	for (at = first; rc == 0 && at <= last && !*ret_full; at++) {
 		uint64_t count = 0;
 
@@ -386,7 +377,7 @@ static int visit_slot(void *ctx, uint64_t entry, uint64_t bitmap, bool *remove, 
 	}
 	*remove = true;
 	x->result->unpinned += !old;
-	clusters_of(&x->img->geom, entry, &first, &last);
+	qd_l2_clusters(&x->img->geom, entry, &first, &last);
 	for (uint64_t at = first; rc == 0 && at <= last; at++)
 		rc = qd_alloc_release(x->change->alloc, at, err);
 	return rc;

@@ -105,12 +105,11 @@ struct amounts {
 static int add_amount(struct amounts *a, const struct qd_geom *g, uint64_t entry, uint64_t n,
 		      struct qd_err *err)
 {
-	uint64_t first = entry >> g->cluster_bits, last = first;
+	uint64_t first, last;
 
 	if (!entry || !n)
 		return 0;
-	if (qd_l2_is_compressed(entry))
-		qd_compressed_clusters(g, qd_l2_compressed(g, entry), &first, &last);
+	qd_l2_clusters(g, entry, &first, &last);
 	for (; first <= last; first++) {
 		if (a->n == a->capacity) {
 			uint64_t capacity = a->capacity ? a->capacity * 2 : 1024;

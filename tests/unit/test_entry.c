@@ -115,6 +115,12 @@ static void touched_clusters_are_those_of_first_and_last_byte(void)
 		qd_compressed_clusters(&g, c, &first, &last);
 		CU_ASSERT_EQUAL(first, cases[i].first);
 		CU_ASSERT_EQUAL(last, cases[i].last);
+		qd_l2_clusters(&g, qd_l2_make_compressed(&g, c.host_off, c.nbytes), &first, &last);
+		CU_ASSERT_EQUAL(first, cases[i].first);
+		CU_ASSERT_EQUAL(last, cases[i].last);
+		qd_l2_clusters(&g, QD_COPIED | QD_L2_ZERO | cases[i].last << 16, &first, &last);
+		CU_ASSERT_EQUAL(first, cases[i].last);
+		CU_ASSERT_EQUAL(last, cases[i].last);
 	}
 }
 
