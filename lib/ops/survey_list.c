@@ -6,9 +6,12 @@
  */
 #include "ops/survey_int.h"
 
+#include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "dedup/sort.h"
 #include "format/entry.h"
 #include "image/tables.h"
 
@@ -43,6 +46,47 @@ static int compare(const void *pa, const void *pb, void *ctx)
 	if (off_a != off_b)
 		return off_a < off_b ? -1 : 1;
 	return a->entry < b->entry ? -1 : a->entry > b->entry;
+}
+
+/*
+ * The host offset in the highest bits, what else there is of a descriptor in the lowest: as a number with
+ * the highest byte first this sorts like the above, when no offset needs more bits than a descriptor has.
+ */
+static void to_keys(struct survey_list *l)
+{
+	uint32_t shift = 64 - l->img->geom.csize_shift;
+
+	for (uint64_t i = 0; i < l->n; i++) {
+		uint64_t entry = l->v[i].entry;
+
+		qd_put_be64((uint8_t *)&l->v[i].entry, entry << shift | entry >> (64 - shift));
+	}
+}
+
+static void from_keys(struct survey_list *l)
+{
+	uint32_t shift = 64 - l->img->geom.csize_shift;
+
+	for (uint64_t i = 0; i < l->n; i++) {
+		uint64_t key = qd_get_be64((const uint8_t *)&l->v[i].entry);
+
+		l->v[i].entry = key >> shift | key << (64 - shift);
+	}
+}
+
+/* By bytes it is several times as fast as by comparing; the entry comes first in the record. */
+static void sort_entries(struct survey_list *l)
+{
+	static_assert(offsetof(struct qd_surveyed, entry) == 0, "the key of a record is where it begins");
+	static_assert(sizeof(struct qd_surveyed) <= QD_SORT_RECORD_MAX, "a record that can be sorted");
+
+	if (l->img->file_size >> l->img->geom.csize_shift) {
+		qsort_r(l->v, l->n, sizeof(*l->v), compare, (void *)(uintptr_t)&l->img->geom);
+		return;
+	}
+	to_keys(l);
+	qd_sort_records(l->v, l->n, sizeof(*l->v), 0);
+	from_keys(l);
 }
 
 static bool is_sorted(struct survey_list *l)
@@ -80,7 +124,7 @@ static void sort(struct survey_list *l)
 	uint64_t kept = 0;
 
 	if (!is_sorted(l))
-		qsort_r(l->v, l->n, sizeof(*l->v), compare, (void *)(uintptr_t)&l->img->geom);
+		sort_entries(l);
 	for (uint64_t i = 0; i < l->n; i++) {
 		if (kept && l->v[kept - 1].entry == l->v[i].entry)
 			merge_into(&l->v[kept - 1], &l->v[i]);
