@@ -198,6 +198,22 @@ static int truncate_file(struct compact *c, struct qd_err *err)
 	return rc ? rc : qd_io_flush(c->io, err);
 }
 
+/* What moves left free below the new end takes no space on the host. */
+static int give_back(struct compact *c, struct qd_err *err)
+{
+	struct qd_image *img = NULL;
+	struct qd_change *ch = NULL;
+	int rc = c->opts->no_punch ? 0 : compact_open(c, &img, err);
+
+	if (rc == 0 && img)
+		rc = qd_change_open(img, c->memory / 2, &ch, err);
+	if (rc == 0 && ch)
+		rc = qd_alloc_punch_free(ch->alloc, err);
+	qd_change_free(ch);
+	compact_close(img);
+	return rc;
+}
+
 /* ---- all of it ---- */
 
 /* What a first round would do. */
@@ -249,6 +265,8 @@ static int finish(struct compact *c, int rc, struct qd_err *err)
 	rc2 = truncate_file(c, err);
 	if (rc2 == 0)
 		rc2 = compact_index_put(c, err);
+	if (rc2 == 0)
+		rc2 = give_back(c, err);
 	if (rc2)
 		return rc2;
 	if (rc)
@@ -288,7 +306,7 @@ static int run(struct compact *c, struct qd_err *err)
 	c->res->allocated[1] = c->res->allocated[0];
 	if (c->opts->dry_run || !c->res->changed) {
 		c->res->stage = QD_COMPACT_DONE;
-		return 0;
+		return c->opts->after_dedup && !c->opts->dry_run ? give_back(c, err) : 0;
 	}
 	rc = carry_out(c, err);
 	return rc ? rc : take_sizes(c, 1, err);

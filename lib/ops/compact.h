@@ -21,6 +21,8 @@ struct qd_compact_opts {
 	unsigned threads;		/* 0: all processors */
 	uint64_t memory;		/* bytes; 0: the default */
 	const char *tmpdir;		/* for spill files; NULL: /tmp */
+	bool no_punch;			/* free clusters that are left keep their bytes */
+	bool after_dedup;		/* free clusters may still hold bytes, which go even when nothing moves */
 };
 
 enum qd_compact_stage {			/* how far it came: for telling after a failure */

@@ -64,6 +64,7 @@ struct compact {
 	struct qd_compact_result *res;
 	struct compact_index *index;		/* NULL: there is nothing to keep */
 	uint64_t slack;				/* free clusters that are not worth a run */
+	bool no_streams;			/* no cluster is compressed, nor will be */
 };
 
 /* ---- compact.c ---- */

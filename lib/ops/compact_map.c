@@ -363,7 +363,7 @@ int compact_map_make(const struct compact *c, struct qd_image *img, struct qd_al
 	struct qd_survey_ops ops = { .want = qd_survey_want_nothing, .commit = take_streams };
 	int rc = take_counts(&m, alloc, err);
 
-	if (rc == 0)
+	if (rc == 0 && !c->no_streams)
 		rc = qd_survey_walk(img, &opts, &ops, &m, NULL, err);
 	if (rc == 0)
 		rc = add_header_tables(&m, err);

@@ -227,6 +227,8 @@ static int in_a_change(struct compact *c, const struct compact_map *map,
 	if (rc == 0)
 		rc = qd_change_open(img, CHANGE_MEMORY(c), &ch, err);
 	if (rc == 0)
+		qd_alloc_punch_around(ch->alloc);
+	if (rc == 0)
 		rc = qd_change_begin(ch, err);
 	if (rc == 0)
 		rc = fn(c, ch, map, err);

@@ -156,14 +156,19 @@ int compact_move_streams(struct compact *c, uint64_t end, bool dry_run, uint64_t
 			 struct qd_err *err)
 {
 	struct compact_packing p = { .c = c, .end = end };
-	int rc = compact_open(c, &p.img, err);
+	int rc;
 
+	*ret_nstreams = 0;
+	if (c->no_streams)
+		return 0;
+	rc = compact_open(c, &p.img, err);
 	if (rc == 0) {
 		p.g = &p.img->geom;
 		rc = qd_bits_new(qd_div_up(p.img->file_size, p.g->cluster_size), &p.plain, err);
 	}
 	if (rc == 0)
 		rc = each_stream(&p, weigh, err);
+	c->no_streams = rc == 0 && !p.nlive;
 	if (rc == 0 && p.nlive) {
 		p.pack = c->res->rounds == 0 && is_wasteful(&p);
 		rc = prepare(&p, err);

@@ -185,10 +185,20 @@ static int each_batch(struct dedup *d, struct qd_remap *r, uint64_t end,
 	return rc;
 }
 
+/*
+ * Compacting fills what is freed here, or cuts it off, and makes holes of the rest.  But for packing
+ * compressed clusters it may need room behind the end of the file, which a full disk gives only when
+ * something is given back before.
+ */
+static bool leaves_holes_to_compact(const struct dedup *d)
+{
+	return d->opts->compact && !d->streams;
+}
+
 static int apply(struct dedup *d, struct qd_err *err)
 {
-	struct qd_remap_opts opts = { .memory = d->memory / 2, .no_punch = d->opts->no_punch,
-				      .late_counts = d->opts->late_counts };
+	struct qd_remap_opts opts = { .memory = d->memory / 2, .late_counts = d->opts->late_counts,
+				      .no_punch = d->opts->no_punch || leaves_holes_to_compact(d) };
 	struct qd_remap_stats stats;
 	struct qd_remap *r = NULL;
 	uint64_t done = 0;
@@ -256,7 +266,8 @@ static int compact(struct dedup *d, struct qd_err *err)
 {
 	struct qd_compact_opts opts = { .index_path = d->opts->index_path, .cache = d->opts->cache,
 					.threads = d->opts->threads, .memory = d->opts->memory,
-					.tmpdir = d->opts->tmpdir };
+					.tmpdir = d->opts->tmpdir, .no_punch = d->opts->no_punch,
+					.after_dedup = d->nmoves && leaves_holes_to_compact(d) };
 	struct qd_compact_result r;
 	int rc = qd_compact_io(d->io, &opts, d->progress, &r, err);
 

@@ -53,6 +53,7 @@ struct dedup {
 	struct qd_records *digests;		/* by number, with trust_hash */
 	struct qd_records *moves;		/* struct qd_move, in the order of `from` */
 	uint64_t nmoves;
+	bool streams;				/* some cluster is compressed */
 	uint64_t nunreadable;			/* clusters left alone: broken streams, several bitmaps */
 	struct qd_records *room;		/* planned references of clusters that hold streams */
 	struct qd_change *counts;		/* for reading refcounts */

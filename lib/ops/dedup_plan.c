@@ -239,6 +239,7 @@ static int decide(struct dedup *d, const struct batch *b, struct qd_survey_conte
 	int rc;
 
 	d->pins_before += x->c.pins;
+	d->streams = d->streams || qd_l2_is_compressed(x->c.entry);
 	if (!x->c.references)
 		return decide_unread(d, &x->c, err);
 	d->result->scanned++;

@@ -56,6 +56,7 @@ int qd_remap_open(struct qd_image *img, const struct qd_remap_opts *opts, struct
 	}
 	if (opts->no_punch)
 		qd_alloc_keep_bytes(r->change->alloc);
+	qd_alloc_punch_around(r->change->alloc);	/* dedup and compact have checked */
 	*ret_remap = r;
 	return 0;
 }

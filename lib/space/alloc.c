@@ -297,11 +297,25 @@ void qd_alloc_keep_bytes(struct qd_alloc *a)
 	a->keep_bytes = true;
 }
 
+void qd_alloc_punch_around(struct qd_alloc *a)
+{
+	a->punch_around = true;
+}
+
 static int compare_released(const void *pa, const void *pb)
 {
 	const struct released *a = pa, *b = pb;
 
 	return a->cluster < b->cluster ? -1 : a->cluster > b->cluster;
+}
+
+static void sort_released(struct qd_alloc *a)
+{
+	for (uint64_t i = 1; i < a->nreleased; i++)
+		if (a->released[i - 1].cluster > a->released[i].cluster) {
+			qsort(a->released, a->nreleased, sizeof(*a->released), compare_released);
+			return;
+		}
 }
 
 /* Takes references away; *ret_free: those were the last. */
@@ -321,26 +335,12 @@ static int drop_references(struct qd_alloc *a, const struct released *r, bool *r
 	return alloc_set_count(a, r->cluster, count - r->amount, err);
 }
 
-static int punch(struct qd_alloc *a, uint64_t first, uint64_t end, struct qd_err *err)
-{
-	uint32_t bits = a->image.geom->cluster_bits;
-
-	if (first == end)
-		return 0;
-	a->hint = qd_min_u64(a->hint, first);
-	if (a->keep_bytes)
-		return 0;
-	qd_queue_wrote_data(a->image.queue);
-	return qd_io_punch(a->image.io, first << bits, (end - first) << bits, err);
-}
-
 int qd_alloc_each_freed(struct qd_alloc *a, int (*fn)(void *ctx, uint64_t cluster, struct qd_err *err),
 			void *ctx, struct qd_err *err)
 {
 	int rc = 0;
 
-	if (a->nreleased)
-		qsort(a->released, a->nreleased, sizeof(*a->released), compare_released);
+	sort_released(a);
 	for (uint64_t i = 0, end; rc == 0 && i < a->nreleased; i = end) {
 		uint64_t amount = 0, count = 0;
 
@@ -353,28 +353,37 @@ int qd_alloc_each_freed(struct qd_alloc *a, int (*fn)(void *ctx, uint64_t cluste
 	return rc;
 }
 
-int qd_alloc_settle(struct qd_alloc *a, struct qd_err *err)
+/* [*first, *end) are to become a hole; now the cluster, too. */
+static int add_to_hole(struct qd_alloc *a, uint64_t cluster, uint64_t *first, uint64_t *end, struct qd_err *err)
 {
-	uint64_t first = 0, end = 0;	/* a run of clusters that became free */
+	bool joined = cluster == *end;
 	int rc = 0;
 
-	if (a->nreleased)
-		qsort(a->released, a->nreleased, sizeof(*a->released), compare_released);
+	if (!joined && *first < *end && a->punch_around)
+		rc = alloc_is_gap(a, *end, cluster, &joined, err);
+	if (rc == 0 && !joined) {
+		rc = alloc_punch(a, *first, *end, err);
+		*first = cluster;
+	}
+	*end = cluster + 1;
+	return rc;
+}
+
+int qd_alloc_settle(struct qd_alloc *a, struct qd_err *err)
+{
+	uint64_t first = 0, end = 0;	/* clusters that are free now */
+	int rc = 0;
+
+	sort_released(a);
 	for (uint64_t i = 0; rc == 0 && i < a->nreleased; i++) {
-		uint64_t cluster = a->released[i].cluster;
 		bool is_free = false;
 
 		rc = drop_references(a, &a->released[i], &is_free, err);
-		if (rc || !is_free)
-			continue;
-		if (cluster != end) {
-			rc = punch(a, first, end, err);
-			first = cluster;
-		}
-		end = cluster + 1;
+		if (rc == 0 && is_free)
+			rc = add_to_hole(a, a->released[i].cluster, &first, &end, err);
 	}
 	a->nreleased = 0;
-	return rc ? rc : punch(a, first, end, err);
+	return rc ? rc : alloc_punch(a, first, end, err);
 }
 
 /* ---- writing ---- */

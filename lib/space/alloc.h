@@ -85,6 +85,15 @@ int qd_alloc_release_many(struct qd_alloc *a, uint64_t cluster, uint64_t amount,
 /* Free clusters keep their bytes from now on: qd_alloc_settle makes no holes. */
 void qd_alloc_keep_bytes(struct qd_alloc *a);
 
+/*
+ * The image was checked, so that what has no count is in no use: holes may be made of free clusters
+ * between released ones too, which makes them fewer and longer.
+ */
+void qd_alloc_punch_around(struct qd_alloc *a);
+
+/* Likewise: what free clusters of the file still hold is given back.  Everything is on stable storage. */
+int qd_alloc_punch_free(struct qd_alloc *a, struct qd_err *err);
+
 /* QD_E_CORRUPT, with the structure's name, when the cluster must not be overwritten with guest data. */
 int qd_alloc_guard(const struct qd_alloc *a, uint64_t cluster, struct qd_err *err);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What alloc.c, alloc_run.c and alloc_grow.c share. */
+/* What alloc.c, alloc_run.c, alloc_grow.c and alloc_punch.c share. */
 #ifndef QD_SPACE_ALLOC_INT_H
 #define QD_SPACE_ALLOC_INT_H
 
@@ -26,6 +26,7 @@ struct qd_alloc {
 	uint64_t *forgotten;		/* clusters that the guard still names */
 	uint64_t nforgotten;
 	bool keep_bytes;		/* no holes */
+	bool punch_around;		/* holes may take in free clusters between released ones */
 };
 
 /* *ret_block is NULL where there is no block: all its counts are 0. */
@@ -42,6 +43,14 @@ void alloc_set_entry(struct qd_alloc *a, uint64_t index, uint64_t off);
 
 /* Moves the table to a larger place behind everything it covers now, and all of it to the disk. */
 int alloc_grow_table(struct qd_alloc *a, struct qd_err *err);
+
+/* ---- alloc_punch.c ---- */
+
+/* Clusters [first, end), none if they are equal, have become free: makes a hole of them, unless bytes are kept. */
+int alloc_punch(struct qd_alloc *a, uint64_t first, uint64_t end, struct qd_err *err);
+
+/* Are all of [from, to) free, and few enough that it is worth to find out? */
+int alloc_is_gap(struct qd_alloc *a, uint64_t from, uint64_t to, bool *ret_free, struct qd_err *err);
 
 /*
  * Is the cluster, which `block` counts (NULL: nothing does), free?  What lies behind the end is,
