@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Preloaded, kills the process at its KILL_AT-th change to a file: a moment that a seed can name, which a
- * timer is not.  With KILL_HALF=1 the first half of a write is made before.  Only the calls that qdedup makes
- * to change an image are counted; what it calls to say something is not.
+ * timer is not.  With KILL_HALF=1 the first half of a write is made before, in whole sectors.  Only the calls
+ * that qdedup makes to change an image are counted; what it calls to say something is not.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -36,8 +36,9 @@ static _Noreturn void die(void)
 static void half(int fd, const struct iovec *iov, off_t off)
 {
 	const char *wanted = getenv("KILL_HALF");
+	off_t end = (off + (off_t)iov->iov_len / 2) & ~(off_t)511;
 
-	if (wanted && atoi(wanted) && pwrite(fd, iov->iov_base, iov->iov_len / 2, off) < 0)
+	if (wanted && atoi(wanted) && end > off && pwrite(fd, iov->iov_base, (size_t)(end - off), off) < 0)
 		_exit(1);
 }
 
