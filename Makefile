@@ -102,6 +102,7 @@ FAULT := $(patsubst tests/fault/%.c,$B/fault/%,$(filter tests/fault/fault_%,$(FA
 BENCH_TOOLS := $(patsubst tests/bench/%.c,$B/bench/%,$(sort $(wildcard tests/bench/*.c)))
 FUZZERS := $(patsubst tests/fuzz/%.c,$B/libfuzzer/%,$(FUZZ_SRC))
 TOOLS := $(patsubst tests/tools/%.c,build/tools/%,$(TOOL_SRC))
+TOOLS += $(patsubst tests/tools/preload/%.c,build/tools/%.so,$(sort $(wildcard tests/tools/preload/*.c)))
 SONAME := libqdedup.so.$(SOVERSION)
 
 .DEFAULT_GOAL := all
@@ -209,6 +210,11 @@ build/tools/%: tests/tools/%.c
 	$(say) "  CC      $<"
 	$(Q)$(CC) -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(CPPFLAGS) $(QD_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
+build/tools/%.so: tests/tools/preload/%.c
+	@mkdir -p $(@D)
+	$(say) "  CC      $<"
+	$(Q)$(CC) -D_GNU_SOURCE $(CPPFLAGS) $(QD_CFLAGS) $(CFLAGS) $(LDFLAGS) -shared -o $@ $< -ldl
+
 -include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(UNIT_SRC) $(wildcard tests/fuzz/*.c tests/bench/*.c) $(CRASH_SRC)))
 
 # Convenient names at the top for what a user runs.
@@ -269,9 +275,11 @@ check-layers:
 
 FIRST ?= 1
 SEEDS ?= 2000
+SEQUENCES ?= 500
 check-campaign:
 	@$(again) $(parallel) $B/qdedup $(TOOLS)
 	@QDEDUP=$(CURDIR)/$(QDEDUP_UNDER_TEST) python3 -B tests/images/campaign.py --first $(FIRST) --count $(SEEDS)
+	@QDEDUP=$(CURDIR)/$(QDEDUP_UNDER_TEST) python3 -B tests/tools/sequences.py --seed $(FIRST) --runs $(SEQUENCES)
 
 check-kill:
 	@$(again) $(parallel) $B/qdedup $(TOOLS)
