@@ -63,7 +63,8 @@ int dedup_take_room(struct dedup *d, struct dedup_keeper *k, uint32_t references
 	uint64_t need = (uint64_t)references + (!k->pinned && !d->opts->no_pin);
 	int rc = 0;
 
-	*ret_full = (uint64_t)k->references + references > d->max_share;
+	/* The cap is for more references, not for a pin of those that are there. */
+	*ret_full = references && (uint64_t)k->references + references > d->max_share;
 	if (*ret_full)
 		return 0;
 	if (qd_l2_is_compressed(k->entry))

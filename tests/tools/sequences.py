@@ -553,8 +553,7 @@ class Sequence:
             done = self.run(QDEDUP, "journal", *self.index_arg(), "replay", "disk")
             if done.status == 0:
                 self.leaks_left()
-                state = self.json(QDEDUP, "stats", "--output=json", "disk")["index"]["state"]
-                self.sure = self.sure or state == "valid"       # it reads what others wrote, as rehash does
+                self.caught_up()
                 return True
             if done.status not in (1, 2) or not done.err.startswith("qdedup "):
                 raise Failure(str(done))
@@ -564,12 +563,18 @@ class Sequence:
             way = "repair"
         if way == "repair":
             self.must(QDEDUP, "check", "-q", "--repair", "disk")
+            self.caught_up()
         elif way == "qemu-check":
             self.qemu_check()
         else:
             self.must("qemu-io", "-f", "qcow2", "-c", "read 0 512", "disk")
             self.leaks_left()
         return False
+
+    def caught_up(self):
+        """replay and repair may read what others wrote, as rehash does."""
+        state = self.json(QDEDUP, "stats", "--output=json", "disk")["index"]["state"]
+        self.sure = self.sure or state == "valid"
 
     def qemu_check(self):
         """QEMU forgets all snapshots meanwhile when the feature bit is set, which it is only on
