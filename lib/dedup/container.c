@@ -70,7 +70,7 @@ static int absorb(struct qd_container *c, int r, struct qd_err *local, struct qd
 /* --- where an embedded one lies --- */
 
 struct run_check {
-	struct qd_pinned_run run;
+	const struct qd_table_ext *ext;
 	uint32_t cluster_bits;
 	uint8_t *seen;			/* a bit for each cluster */
 	uint64_t nseen;
@@ -83,9 +83,9 @@ static int mark_slot(void *ctx, uint64_t entry, struct qd_err *err)
 	uint64_t i;
 
 	(void)err;
-	if (!qd_pinned_is_in_run(entry, &k->run))
+	if (!qd_table_ext_holds(k->ext, entry))
 		return 0;
-	i = (qd_entry_host_off(entry) - k->run.off) >> k->cluster_bits;
+	i = (qd_entry_host_off(entry) - k->ext->container_off) >> k->cluster_bits;
 	if (k->seen[i / 8] & 1u << i % 8) {
 		k->twice = true;
 	} else {
@@ -97,8 +97,7 @@ static int mark_slot(void *ctx, uint64_t entry, struct qd_err *err)
 
 static int check_pinned(struct qd_container *c, const struct qd_image *img, uint64_t nclusters, struct qd_err *err)
 {
-	struct run_check k = { .run = { c->ext.container_off, c->ext.container_nbytes },
-			       .cluster_bits = img->geom.cluster_bits };
+	struct run_check k = { .ext = &c->ext, .cluster_bits = img->geom.cluster_bits };
 	uint64_t bad;
 	int r;
 

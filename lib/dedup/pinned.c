@@ -91,17 +91,11 @@ int qd_pinned_walk(const struct qd_image *img, int (*fn)(void *ctx, uint64_t ent
 	return r;
 }
 
-bool qd_pinned_is_in_run(uint64_t entry, const struct qd_pinned_run *run)
-{
-	return !qd_l2_is_compressed(entry) && qd_entry_host_off(entry) >= run->off &&
-	       qd_entry_host_off(entry) - run->off < run->nbytes;
-}
-
 /* --- the set --- */
 
 struct loading {
 	struct qd_pinned *p;
-	struct qd_pinned_run container;
+	const struct qd_table_ext *ext;	/* NULL: nothing is left out */
 	uint64_t limit;			/* entries */
 	bool unordered;
 };
@@ -113,7 +107,7 @@ static int keep(void *ctx, uint64_t entry, struct qd_err *err)
 	uint64_t *entries;
 	int r;
 
-	if (qd_pinned_is_in_run(entry, &l->container))
+	if (l->ext && qd_table_ext_holds(l->ext, entry))
 		return 0;
 	if (p->n == l->limit)
 		return qd_err_set(err, QD_E_NOMEM, "the pin references more clusters than the memory limit allows to hold (%"
@@ -138,14 +132,12 @@ int qd_pinned_load(const struct qd_image *img, const struct qd_table_ext *ext, u
 		   struct qd_pinned **ret_pinned, struct qd_err *err)
 {
 	struct qd_pinned *p = calloc(1, sizeof(*p));
-	struct loading l = { .p = p, .limit = qd_max_u64(memory / 8, 1024) };
+	struct loading l = { .p = p, .ext = ext, .limit = qd_max_u64(memory / 8, 1024) };
 	uint64_t bad;
 	int r;
 
 	if (!p)
 		return qd_err_nomem(err, "the pin");
-	if (ext && !(ext->flags & QD_TABLE_EXTERNAL))
-		l.container = (struct qd_pinned_run){ ext->container_off, ext->container_nbytes };
 	r = qd_pinned_walk(img, keep, &l, &bad, err);
 	if (r) {
 		qd_pinned_free(p);

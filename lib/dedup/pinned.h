@@ -10,16 +10,8 @@
 
 #include "image/image.h"
 
-struct qd_pinned_run {		/* [off, off + nbytes) of the file */
-	uint64_t off;
-	uint64_t nbytes;
-};
-
 /* Slots in use, in order, COPIED clear; other than 0 ends it.  *ret_bad: tables left out.  No pin: no slots. */
 int qd_pinned_walk(const struct qd_image *img, int (*fn)(void *ctx, uint64_t entry, struct qd_err *err), void *ctx,
 		   uint64_t *ret_bad, struct qd_err *err);
-
-/* True when the entry is of a plain cluster that lies in the run. */
-bool qd_pinned_is_in_run(uint64_t entry, const struct qd_pinned_run *run);
 
 #endif

@@ -262,6 +262,14 @@ void qd_record_encode(const struct qd_record *record, uint32_t digest_nbytes, ui
 	copy_hash(p + QD_TABLE_RECORD_HEAD, record->hash, digest_nbytes);
 }
 
+bool qd_table_ext_holds(const struct qd_table_ext *ext, uint64_t entry)
+{
+	uint64_t off = qd_entry_host_off(entry);
+
+	return ext->container_off && !(ext->flags & QD_TABLE_EXTERNAL) && !qd_l2_is_compressed(entry) &&
+	       off >= ext->container_off && off - ext->container_off < ext->container_nbytes;
+}
+
 bool qd_record_is_valid(const struct qd_geom *g, const struct qd_record *record)
 {
 	uint64_t entry = record->entry;

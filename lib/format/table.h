@@ -147,6 +147,9 @@ static inline uint32_t qd_record_nbytes(uint32_t digest_nbytes)
 void qd_record_decode(const uint8_t *p, uint32_t digest_nbytes, struct qd_record *ret_record);
 void qd_record_encode(const struct qd_record *record, uint32_t digest_nbytes, uint8_t *p);
 
+/* The entry is of a plain cluster in the embedded container; an external one, or none, has no clusters. */
+bool qd_table_ext_holds(const struct qd_table_ext *ext, uint64_t entry);
+
 /* Flags are known, and the entry is one that T1 can sort and an L2 table can hold. */
 bool qd_record_is_valid(const struct qd_geom *g, const struct qd_record *record);
 

@@ -119,7 +119,8 @@ static uint64_t tables_for(const struct dedup *d, uint64_t slots)
 /* Clusters that a new hash table and more slots of the pin will take, less those of the old table. */
 static uint64_t metadata_clusters(const struct dedup *d)
 {
-	uint64_t container = 0, old = (d->container_end - d->container_first) >> d->geom->cluster_bits;
+	const struct qd_table_ext *ext = &d->container->ext;
+	uint64_t container = 0, old = ext->container_off ? ext->container_nbytes >> d->geom->cluster_bits : 0;
 	uint64_t slots, grown;
 
 	if (dedup_index_needed(d) && d->maker && !d->opts->index_path)

@@ -25,10 +25,6 @@ int dedup_index_open(struct dedup *d, struct qd_err *err)
 	if (rc)
 		return rc;
 	c = d->container;
-	if (!c->external) {
-		d->container_first = c->ext.container_off;
-		d->container_end = c->ext.container_off + c->ext.container_nbytes;
-	}
 	/* An extension that cannot be read may stand for clusters of the pin that nothing else names. */
 	d->container_unknown = c->state == QD_CONTAINER_STALE && !c->ext.container_nbytes;
 	if (!d->opts->hash && c->opened)

@@ -66,7 +66,6 @@ struct dedup {
 	/* the stored table */
 	struct qd_container *container;		/* what there was; NULL: not looked at */
 	struct qd_table_maker *maker;		/* of the new one; NULL: none is wanted */
-	uint64_t container_first, container_end;	/* bytes of the file that the old one takes */
 	bool container_unknown;			/* there may be one, nobody knows where */
 	struct qd_known *known;			/* it, for the survey's questions; NULL: it is not asked */
 	struct qd_known *compared;		/* likewise, for the new records */

@@ -227,7 +227,7 @@ static int decide_unread(struct dedup *d, const struct qd_surveyed *c, struct qd
 		d->result->zero_freed++;
 		return give_up(d, c, &m, err);
 	}
-	if (d->container_unknown || (c->entry >= d->container_first && c->entry < d->container_end))
+	if (d->container_unknown || qd_table_ext_holds(&d->container->ext, c->entry))
 		return 0;
 	d->result->unpinned++;
 	return give_up(d, c, &m, err);

@@ -346,31 +346,15 @@ static int add_slots(struct install *x, struct qd_err *err)
 
 /* ---- old slots ---- */
 
-static bool is_in_old_run(const struct install *x, uint64_t entry)
-{
-	const struct qd_table_ext *ext = x->old ? &x->old->ext : NULL;
-
-	return ext && ext->container_off && !(ext->flags & QD_TABLE_EXTERNAL) && !qd_l2_is_compressed(entry) &&
-	       entry >= ext->container_off && entry - ext->container_off < ext->container_nbytes;
-}
-
-static bool is_in_new_run(const struct install *x, uint64_t entry)
-{
-	const struct qd_table_ext *ext = &x->result->ext;
-
-	return ext->container_off && !qd_l2_is_compressed(entry) && entry >= ext->container_off &&
-	       entry - ext->container_off < ext->container_nbytes;
-}
-
 static int visit_slot(void *ctx, uint64_t entry, uint64_t bitmap, bool *remove, struct qd_err *err)
 {
 	struct install *x = ctx;
-	bool old = is_in_old_run(x, entry);
+	bool old = x->old && qd_table_ext_holds(&x->old->ext, entry);
 	uint64_t first, last;
 	int rc = 0;
 
 	(void)bitmap;
-	if (is_in_new_run(x, entry) ||
+	if (qd_table_ext_holds(&x->result->ext, entry) ||
 	    (!old && !(x->in->remove && !x->in->index_path && x->in->remove(x->in->ctx, entry)))) {
 		x->kept++;
 		return 0;

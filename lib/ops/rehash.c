@@ -115,17 +115,9 @@ static int make_record(struct rehash *r, const struct qd_survey_content *v, stru
 
 /* ---- the pin ---- */
 
-static bool is_in_old_container(const struct rehash *r, uint64_t entry)
-{
-	const struct qd_table_ext *ext = &r->old->ext;
-
-	return ext->container_off && !qd_l2_is_compressed(entry) && entry >= ext->container_off &&
-	       entry - ext->container_off < ext->container_nbytes;
-}
-
 static int add_stray(struct rehash *r, uint64_t entry, struct qd_err *err)
 {
-	if (is_in_old_container(r, entry))
+	if (qd_table_ext_holds(&r->old->ext, entry))
 		return 0;
 	if (r->nstrays == r->capacity) {
 		uint64_t capacity = r->capacity ? r->capacity * 2 : 1024;

@@ -214,6 +214,24 @@ static void blocks_lie_one_behind_the_other(void)
 	CU_ASSERT_EQUAL(qd_table_end(2183ull * 30, 16), 1024 + 30 * 65536);
 }
 
+static void plain_entries_within_the_run_are_the_containers(void)
+{
+	static const struct { uint64_t entry; bool holds; } cases[] = {
+		{ 0, false }, { 0x40000, false }, { 0x50000, true }, { 0x70000, true }, { 0x80000, false },
+		{ QD_COPIED | 0x50000, true }, { QD_COMPRESSED | 0x50000, false },
+	};
+	struct qd_table_ext e = { .container_off = 0x50000, .container_nbytes = 0x30000 };
+	struct qd_table_ext none = { .container_nbytes = 0x30000 };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		e.flags = 0;
+		CU_ASSERT_EQUAL(qd_table_ext_holds(&e, cases[i].entry), cases[i].holds);
+		e.flags = QD_TABLE_EXTERNAL;
+		CU_ASSERT_FALSE(qd_table_ext_holds(&e, cases[i].entry));
+		CU_ASSERT_FALSE(qd_table_ext_holds(&none, cases[i].entry));
+	}
+}
+
 CU_ErrorCode suite_table_format(void)
 {
 	static const struct qd_test tests[] = {
@@ -226,6 +244,7 @@ CU_ErrorCode suite_table_format(void)
 		QD_TEST(records_come_back),
 		QD_TEST(records_that_cannot_be_are_told),
 		QD_TEST(blocks_lie_one_behind_the_other),
+		QD_TEST(plain_entries_within_the_run_are_the_containers),
 	};
 
 	return QD_SUITE_ADD("table_format", tests);
