@@ -30,6 +30,7 @@
 #include "dedup/spill.h"
 #include "image/disk.h"
 #include "ops/scan.h"
+#include "ops/scan_files.h"
 
 #define QD_SCAN_PLACE_BITS 59u
 
@@ -39,7 +40,6 @@ struct scan_image {
 	char *name;
 	const char *format;		/* to open it; NULL: the content decides */
 	struct qd_io *io;		/* of a source that is no file; NULL otherwise or once taken */
-	uint64_t id[2];			/* of the file */
 	bool backing;
 	bool bad;			/* left out */
 	unsigned nsnapshots;
@@ -88,6 +88,7 @@ struct scan {
 
 	struct scan_image *images;
 	unsigned nimages;
+	struct scan_files files;	/* that are images, or were left out */
 	struct scan_view *views;	/* in the order of records */
 	unsigned nviews;
 	uint64_t nunits;

@@ -64,14 +64,6 @@ static void disk_opts(const struct scan *s, const char *format, struct qd_disk_o
 	};
 }
 
-static struct scan_image *find_image(struct scan *s, const uint64_t id[2])
-{
-	for (unsigned i = 0; i < s->nimages; i++)
-		if (s->images[i].id[0] == id[0] && s->images[i].id[1] == id[1] && !s->images[i].io)
-			return &s->images[i];
-	return NULL;
-}
-
 int qd_scan_add_image(struct scan *s, const char *name, struct scan_image **ret_image, struct qd_err *err)
 {
 	struct scan_image *grown = s->images;
@@ -92,42 +84,44 @@ int qd_scan_add_image(struct scan *s, const char *name, struct scan_image **ret_
 
 static int add_source(struct scan *s, const struct qd_scan_source *source, struct qd_err *err)
 {
-	uint64_t id[2] = { 0, 0 };
+	bool is_new = true;
 	struct scan_image *image;
-	int r;
+	uint64_t id[2];
+	int r = 0;
 
-	if (!source->io && qd_path_identity(source->path, id) && find_image(s, id))
-		return 0;		/* named twice */
+	if (!source->io && qd_path_identity(source->path, id))
+		r = qd_scan_files_add(&s->files, id, &is_new, err);
+	if (r || !is_new)		/* named twice */
+		return r;
 	r = qd_scan_add_image(s, source->path, &image, err);
 	if (r)
 		return r;
 	image->io = source->io;
 	image->format = source->io ? "raw" : s->opts->format;
-	image->id[0] = id[0];
-	image->id[1] = id[1];
 	return 0;
 }
 
 /* The files below the first one of a chain, where they are not known yet. */
 static int add_backing(struct scan *s, const struct qd_disk *d, struct qd_err *err)
 {
-	uint64_t id[2];
 	struct scan_image *image;
+	uint64_t id[2];
+	bool is_new;
 
 	for (; d; d = d->backing) {
 		int r;
 
 		if (!qd_path_identity(d->path, id))
 			return qd_err_file(err, qd_err_set(err, QD_E_IO, "the file is gone"), d->path);
-		if (find_image(s, id))
+		r = qd_scan_files_add(&s->files, id, &is_new, err);
+		if (!r && !is_new)
 			continue;
-		r = qd_scan_add_image(s, d->path, &image, err);
+		if (!r)
+			r = qd_scan_add_image(s, d->path, &image, err);
 		if (r)
 			return r;
 		image->format = d->is_qcow2 ? "qcow2" : "raw";
 		image->backing = true;
-		image->id[0] = id[0];
-		image->id[1] = id[1];
 	}
 	return 0;
 }
@@ -281,6 +275,7 @@ void qd_scan_clear(struct scan *s)
 	}
 	free(s->views);
 	free(s->images);
+	qd_scan_files_free(&s->files);
 	qd_spill_free(s->spill);
 	s->views = NULL;
 	s->images = NULL;
