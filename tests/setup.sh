@@ -76,6 +76,7 @@ need_check() {
 	need_judges
 	library cunit libcunit1-dev
 	program cmp diffutils
+	program parallel parallel
 	program flock util-linux
 	program losetup mount
 	program mandoc mandoc

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/path.h"
 #include "ops/scan_int.h"
 #include "ops/scan_record.h"
 #include "ops/scan_share.h"
@@ -101,10 +102,29 @@ static int add_source(struct scan *s, const struct qd_scan_source *source, struc
 	return 0;
 }
 
+/*
+ * One file of a chain, not known yet.  Its name is the same from whichever directory an overlay
+ * leads to it: records of different runs are told apart by name.
+ */
+static int add_lower(struct scan *s, const struct qd_disk *d, struct qd_err *err)
+{
+	struct scan_image *image;
+	char *name = NULL;
+	int r = qd_path_tidy(d->path, &name, err);
+
+	if (!r)
+		r = qd_scan_add_image(s, name, &image, err);
+	free(name);
+	if (r)
+		return r;
+	image->format = d->is_qcow2 ? "qcow2" : "raw";
+	image->backing = true;
+	return 0;
+}
+
 /* The files below the first one of a chain, where they are not known yet. */
 static int add_backing(struct scan *s, const struct qd_disk *d, struct qd_err *err)
 {
-	struct scan_image *image;
 	uint64_t id[2];
 	bool is_new;
 
@@ -114,14 +134,10 @@ static int add_backing(struct scan *s, const struct qd_disk *d, struct qd_err *e
 		if (!qd_path_identity(d->path, id))
 			return qd_err_file(err, qd_err_set(err, QD_E_IO, "the file is gone"), d->path);
 		r = qd_scan_files_add(&s->files, id, &is_new, err);
-		if (!r && !is_new)
-			continue;
-		if (!r)
-			r = qd_scan_add_image(s, d->path, &image, err);
+		if (!r && is_new)
+			r = add_lower(s, d, err);
 		if (r)
 			return r;
-		image->format = d->is_qcow2 ? "qcow2" : "raw";
-		image->backing = true;
 	}
 	return 0;
 }

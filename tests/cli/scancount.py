@@ -130,7 +130,7 @@ def load_all(paths, fmt, snapshots):
         images[image.identity] = image
         image.load(fmt, snapshots)
         if image.backing:
-            todo.append((image.backing[0], image.backing[0], False, image.backing[1]))
+            todo.append((image.backing[0], os.path.normpath(image.backing[0]), False, image.backing[1]))
     return sorted(images.values(), key=lambda i: os.fsencode(i.name))
 
 

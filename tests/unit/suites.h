@@ -39,6 +39,7 @@
 	X(newfile) \
 	X(overlap) \
 	X(pipeline) \
+	X(path) \
 	X(pin) \
 	X(plan) \
 	X(queue) \
