@@ -129,36 +129,59 @@ static int mend_name(struct rep *r, uint64_t off, bool write, uint64_t *ret_next
 	return write ? qd_plan_write(r->plan, buf + 14, 2, off + 14, QD_PLAN_DROP, err) : 0;
 }
 
-static int mend_names(struct rep *r, bool write, bool *ret_mended, struct qd_err *err)
+/* Behind the last entry its cluster is zero; an entry has an ID, and so is not. */
+static int is_end(struct rep *r, uint64_t off, bool *ret_is, struct qd_err *err)
+{
+	static const uint8_t zeros[QD_SNAPSHOT_FIXED];
+	uint8_t buf[QD_SNAPSHOT_FIXED];
+	int rc = qd_plan_read(r->plan, buf, sizeof(buf), off, err);
+
+	*ret_is = rc == 0 && memcmp(buf, zeros, sizeof(buf)) == 0;
+	return rc;
+}
+
+/* *ret_count: the entries there are, as many as the header counts or up to the end; 0 when none was mended. */
+static int mend_names(struct rep *r, bool write, uint32_t *ret_count, struct qd_err *err)
 {
 	uint64_t off = r->header.snapshots_off;
-	uint32_t nmended = 0;
+	uint32_t nmended = 0, i;
+	bool end = false;
+	int rc = 0;
 
-	*ret_mended = false;
-	if (!qd_is_aligned(off, r->geom.cluster_size) || r->header.snapshot_count > QD_MAX_SNAPSHOTS)
+	*ret_count = 0;
+	if (!qd_is_aligned(off, r->geom.cluster_size))
 		return 0;
-	for (uint32_t i = 0; off && i < r->header.snapshot_count; i++) {
-		int rc = mend_name(r, off, write, &off, &nmended, err);
-
+	for (i = 0; off && i < qd_min_u64(r->header.snapshot_count, QD_MAX_SNAPSHOTS); i++) {
+		rc = is_end(r, off, &end, err);
+		if (rc || end)
+			break;
+		rc = mend_name(r, off, write, &off, &nmended, err);
 		if (rc)
-			return rc;
+			break;
 	}
-	*ret_mended = off && nmended;
-	return 0;
+	if (rc == 0 && nmended && off && (end || i == r->header.snapshot_count))
+		*ret_count = i;
+	return rc;
 }
 
 /*
  * With names that end at their first zero byte, do as many entries follow each other as
- * the header counts?  Then the length of a name was what is wrong.
+ * the header counts, or up to where nothing more is?  Then the length of a name was what is
+ * wrong, and in the latter case the count, too.
  */
 static int fix_names(struct rep *r, const struct qd_finding *f, bool *ret_fixed, struct qd_err *err)
 {
-	int rc = mend_names(r, false, ret_fixed, err);
+	uint32_t count;
+	int rc = mend_names(r, false, &count, err);
 
-	if (rc || !*ret_fixed)
+	*ret_fixed = rc == 0 && count;
+	if (!*ret_fixed)
 		return rc;
 	qd_rep_plan(r, QD_REPAIR_SET, f);
-	return mend_names(r, true, ret_fixed, err);
+	rc = mend_names(r, true, &count, err);
+	if (rc || count == r->header.snapshot_count)
+		return rc;
+	return switch_table(r, count, r->header.snapshots_off, QD_PLAN_DROP, err);
 }
 
 int qd_rep_find_snapshots(struct rep *r, const struct qd_finding *f, bool believe, struct qd_err *err)
@@ -237,10 +260,14 @@ static int fix_entry(struct rep *r, const struct qd_finding *f, struct qd_err *e
 int qd_rep_fix_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err)
 {
 	uint32_t sound;
+	bool fixed;
 	int rc;
 
 	switch (f->type) {
 	case QD_F_SNAPSHOT_COUNT:
+		rc = fix_names(r, f, &fixed, err);
+		if (rc || fixed)
+			return rc;
 		rc = count_sound(r, r->header.snapshots_off, QD_MAX_SNAPSHOTS, &sound, err);
 		if (rc)
 			return rc;
