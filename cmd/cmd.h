@@ -101,6 +101,9 @@ int output_json(json_t *root);
 bool output_set(json_t *object, const char *key, json_t *value);
 bool output_set_u64(json_t *object, const char *key, uint64_t value);
 
+/* The file's length and what it takes on disk, each before [0] and after [1]. */
+bool output_set_sizes(json_t *object, const uint64_t *file_size, const uint64_t *allocated);
+
 /* Flushes stdout; what cannot be written turns status into a failure, reported here. */
 int output_finish(int status);
 
@@ -156,6 +159,19 @@ extern const struct poptOption options_resources[];	/* --threads, --memory */
 #define OPTIONS_INCLUDE(group) OPTIONS_GROUP(group, NULL)
 #define OPTIONS_GROUP(group, title) \
 	{ NULL, '\0', POPT_ARG_INCLUDE_TABLE, (void *)(uintptr_t)(group), 0, (title), NULL }
+
+/* Rows of commands that change an image in place: 't' for qd_cache_mode_parse, and the hash of an index. */
+#define OPTIONS_CACHE \
+	{ NULL, 't', POPT_ARG_STRING, NULL, 't', \
+	  "cache mode: writeback (default), none, writethrough, directsync, unsafe", "CACHE" }
+#define OPTIONS_STORED_HASH(val) \
+	{ "hash", '\0', POPT_ARG_STRING, NULL, (val), \
+	  "xxh128, sha256, sha512-256, sha3-256, blake2b (default: that of the stored table, else xxh128)", \
+	  "ALG" }
+/* ... and what ends their tables. */
+#define OPTIONS_IN_PLACE_END \
+	OPTIONS_GROUP(options_resources, "Resources:"), OPTIONS_GROUP(options_progress, "Output:"), \
+	OPTIONS_INCLUDE(options_output), OPTIONS_INCLUDE(options_common), POPT_TABLEEND
 
 /*
  * A command's own rows have `val` 1..999 (a letter, or an enum from 256 on), type

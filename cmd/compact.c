@@ -12,13 +12,8 @@ enum { OPT_DRY_RUN = 256, OPT_INDEX };
 static const struct poptOption compact_options[] = {
 	{ "dry-run", 'n', POPT_ARG_NONE, NULL, OPT_DRY_RUN, "say what would be moved, and change nothing", NULL },
 	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "the file that holds the image's hash table", "FILE" },
-	{ NULL, 't', POPT_ARG_STRING, NULL, 't',
-	  "cache mode: writeback (default), none, writethrough, directsync, unsafe", "CACHE" },
-	OPTIONS_GROUP(options_resources, "Resources:"),
-	OPTIONS_GROUP(options_progress, "Output:"),
-	OPTIONS_INCLUDE(options_output),
-	OPTIONS_INCLUDE(options_common),
-	POPT_TABLEEND
+	OPTIONS_CACHE,
+	OPTIONS_IN_PLACE_END
 };
 
 static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
@@ -49,10 +44,7 @@ static json_t *result_json(const char *path, const struct qd_compact_result *r)
 	    output_set_u64(root, "metadata-clusters-moved", r->metadata_moved) &&
 	    output_set_u64(root, "flushes", r->flushes) &&
 	    output_set(root, "index-written", json_boolean(r->indexed)) &&
-	    output_set_u64(root, "file-size-before", r->file_size[0]) &&
-	    output_set_u64(root, "file-size-after", r->file_size[1]) &&
-	    output_set_u64(root, "actual-size-before", r->allocated[0]) &&
-	    output_set_u64(root, "actual-size-after", r->allocated[1]))
+	    output_set_sizes(root, r->file_size, r->allocated))
 		return root;
 	json_decref(root);
 	return NULL;

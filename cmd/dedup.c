@@ -30,9 +30,7 @@ static const struct poptOption dedup_options[] = {
 	  "no pin snapshot: for images that are never written again", NULL },
 	{ "no-index", '\0', POPT_ARG_NONE, NULL, OPT_NO_INDEX, "do not store the hash table", NULL },
 	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "store the hash table in this file", "FILE" },
-	{ "hash", '\0', POPT_ARG_STRING, NULL, OPT_HASH,
-	  "xxh128, sha256, sha512-256, sha3-256, blake2b (default: that of the stored table, else xxh128)",
-	  "ALG" },
+	OPTIONS_STORED_HASH(OPT_HASH),
 	{ "trust-hash", '\0', POPT_ARG_NONE, NULL, OPT_TRUST_HASH,
 	  "share on equal hash without comparing bytes", NULL },
 	{ "max-share", '\0', POPT_ARG_STRING, NULL, OPT_MAX_SHARE,
@@ -45,13 +43,8 @@ static const struct poptOption dedup_options[] = {
 	  "update refcounts at the end, once", NULL },
 	{ "upgrade", '\0', POPT_ARG_NONE, NULL, OPT_UPGRADE,
 	  "make version 3 (compat=1.1) of a version 2 image", NULL },
-	{ NULL, 't', POPT_ARG_STRING, NULL, 't',
-	  "cache mode: writeback (default), none, writethrough, directsync, unsafe", "CACHE" },
-	OPTIONS_GROUP(options_resources, "Resources:"),
-	OPTIONS_GROUP(options_progress, "Output:"),
-	OPTIONS_INCLUDE(options_output),
-	OPTIONS_INCLUDE(options_common),
-	POPT_TABLEEND
+	OPTIONS_CACHE,
+	OPTIONS_IN_PLACE_END
 };
 
 static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
@@ -115,10 +108,7 @@ static json_t *result_json(const char *path, const struct qd_dedup_result *r)
 	    output_set(root, "upgraded", json_boolean(r->upgraded)) &&
 	    output_set(root, "index-written", json_boolean(r->indexed)) &&
 	    output_set_u64(root, "moved", r->moved) &&
-	    output_set_u64(root, "file-size-before", r->file_size[0]) &&
-	    output_set_u64(root, "file-size-after", r->file_size[1]) &&
-	    output_set_u64(root, "actual-size-before", r->allocated[0]) &&
-	    output_set_u64(root, "actual-size-after", r->allocated[1]))
+	    output_set_sizes(root, r->file_size, r->allocated))
 		return root;
 	json_decref(root);
 	return NULL;

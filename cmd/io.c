@@ -35,8 +35,7 @@ static const struct poptOption io_options[] = {
 	  "run this command; may be given several times (default: commands from stdin)",
 	  "COMMAND" },
 	{ "read-only", 'r', POPT_ARG_NONE, NULL, 'r', "open the image for reading only", NULL },
-	{ NULL, 't', POPT_ARG_STRING, NULL, 't',
-	  "cache mode: writeback (default), none, writethrough, directsync, unsafe", "CACHE" },
+	OPTIONS_CACHE,
 	OPTIONS_INCLUDE(options_source),
 	OPTIONS_INCLUDE(options_common),
 	POPT_TABLEEND

@@ -29,14 +29,9 @@ static const struct poptOption journal_options[] = {
 	{ "size", '\0', POPT_ARG_STRING, NULL, OPT_SIZE,
 	  "create: bytes of the log, a multiple of 4K (default: 256K)", "SIZE" },
 	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "the file of an index that is not in the image", "FILE" },
-	{ NULL, 't', POPT_ARG_STRING, NULL, 't',
-	  "cache mode: writeback (default), none, writethrough, directsync, unsafe", "CACHE" },
+	OPTIONS_CACHE,
 	OPTIONS_GROUP(options_source, "Source:"),
-	OPTIONS_GROUP(options_resources, "Resources:"),
-	OPTIONS_GROUP(options_progress, "Output:"),
-	OPTIONS_INCLUDE(options_output),
-	OPTIONS_INCLUDE(options_common),
-	POPT_TABLEEND
+	OPTIONS_IN_PLACE_END
 };
 
 static int take_option(void *ctx, int val, const char *text, struct qd_err *err)

@@ -36,6 +36,14 @@ int output_json(json_t *root)
 	return 0;
 }
 
+bool output_set_sizes(json_t *object, const uint64_t *file_size, const uint64_t *allocated)
+{
+	return output_set_u64(object, "file-size-before", file_size[0]) &&
+	       output_set_u64(object, "file-size-after", file_size[1]) &&
+	       output_set_u64(object, "actual-size-before", allocated[0]) &&
+	       output_set_u64(object, "actual-size-after", allocated[1]);
+}
+
 int output_finish(int status)
 {
 	struct qd_err err;

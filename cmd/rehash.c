@@ -13,17 +13,10 @@ enum { OPT_HASH = 256, OPT_INDEX, OPT_DROP, OPT_DRY_RUN };
 static const struct poptOption rehash_options[] = {
 	{ "dry-run", 'n', POPT_ARG_NONE, NULL, OPT_DRY_RUN, "say what would change, and change nothing", NULL },
 	{ "drop", '\0', POPT_ARG_NONE, NULL, OPT_DROP, "remove the index, hash table and journal", NULL },
-	{ "hash", '\0', POPT_ARG_STRING, NULL, OPT_HASH,
-	  "xxh128, sha256, sha512-256, sha3-256, blake2b (default: that of the stored table, else xxh128)",
-	  "ALG" },
+	OPTIONS_STORED_HASH(OPT_HASH),
 	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "keep the index in this file, not in the image", "FILE" },
-	{ NULL, 't', POPT_ARG_STRING, NULL, 't',
-	  "cache mode: writeback (default), none, writethrough, directsync, unsafe", "CACHE" },
-	OPTIONS_GROUP(options_resources, "Resources:"),
-	OPTIONS_GROUP(options_progress, "Output:"),
-	OPTIONS_INCLUDE(options_output),
-	OPTIONS_INCLUDE(options_common),
-	POPT_TABLEEND
+	OPTIONS_CACHE,
+	OPTIONS_IN_PLACE_END
 };
 
 static int take_option(void *ctx, int val, const char *text, struct qd_err *err)
