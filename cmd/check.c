@@ -107,7 +107,8 @@ static int mend_index(const struct options *o, struct check_args *args, bool sta
 }
 
 /* Once everything else is in order: an index that something is wrong with is made anew, or given up. */
-static int repair_index(const struct options *o, struct check_args *args, struct qd_io *io, struct qd_err *err)
+static int repair_index(const struct options *o, struct check_args *args, struct qd_io *io,
+			struct qd_err *err)
 {
 	struct qd_check_opts opts = {
 		.threads = o->threads, .memory = o->memory, .found = check_keep, .ctx = args
@@ -143,7 +144,8 @@ static int repair(const struct options *o, struct check_args *args, struct qd_io
 		opts.found = check_put_at_once;
 		opts.planned = check_put_planned_at_once;
 	}
-	rc = args->what == QD_REPAIR_ALL ? qd_ops_journal_finish_io(io, args->dry_run, &args->replayed, err) : 0;
+	rc = args->what != QD_REPAIR_ALL ? 0 :
+	     qd_ops_journal_finish_io(io, args->dry_run, &args->replayed, err);
 	if (rc)
 		return rc;
 	rc = qd_repair(io, &opts, progress, &args->repaired, err);

@@ -390,7 +390,8 @@ static void put_verdict(const struct qd_check_result *r)
 static void put_index(const struct check_args *args)
 {
 	if (args->replayed)
-		printf("The journal held writes of an operation that was cut short: %" PRIu64 " of them %s first.\n",
+		printf("The journal held writes of an operation that was cut short: %"
+		       PRIu64 " of them %s first.\n",
 		       args->replayed, args->dry_run ? "would be completed" : "are completed");
 	if (!args->index_dropped && !args->index_rebuilt)
 		return;

@@ -10,8 +10,10 @@
 enum { OPT_DRY_RUN = 256, OPT_INDEX };
 
 static const struct poptOption compact_options[] = {
-	{ "dry-run", 'n', POPT_ARG_NONE, NULL, OPT_DRY_RUN, "say what would be moved, and change nothing", NULL },
-	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "the file that holds the image's hash table", "FILE" },
+	{ "dry-run", 'n', POPT_ARG_NONE, NULL, OPT_DRY_RUN, "say what would be moved, and change nothing",
+	  NULL },
+	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "the file that holds the image's hash table",
+	  "FILE" },
 	OPTIONS_CACHE,
 	OPTIONS_IN_PLACE_END
 };
@@ -61,7 +63,8 @@ static void put_result(const char *path, bool dry_run, const struct qd_compact_r
 		printf(": the file has no holes to fill; nothing to do\n");
 		return;
 	}
-	printf(": %" PRIu64 " clusters of data, %" PRIu64 " compressed ones and %" PRIu64 " of metadata %s; the file %s "
+	printf(": %" PRIu64 " clusters of data, %" PRIu64 " compressed ones and %"
+	       PRIu64 " of metadata %s; the file %s "
 	       "%s long, before %s\n", r->data_moved, r->streams_moved, r->metadata_moved,
 	       dry_run ? "would be moved" : "moved", dry_run ? "would be about" : "is", after, before);
 }
@@ -74,8 +77,9 @@ static void explain(const char *path, const struct qd_compact_result *r, const s
 	if (err->code == QD_E_CANCELLED)
 		report_note(path, "the image is in order; running it again goes on");
 	else
-		report_note(path, "every byte of the disk is there, but the image may be marked dirty: run qdedup check "
-			    "--repair, then qdedup compact again");
+		report_note(path,
+			    "every byte of the disk is there, but the image may be marked dirty: run "
+			    "qdedup check --repair, then qdedup compact again");
 }
 
 static int run(struct qd_compact_opts *opts, const struct options *o)
@@ -108,7 +112,8 @@ static int run(struct qd_compact_opts *opts, const struct options *o)
 int cmd_compact(int argc, char **argv)
 {
 	static const struct cmd_syntax syntax = {
-		.table = compact_options, .arguments = "IMAGE", .min_args = 1, .max_args = 1, .handle = take_option,
+		.table = compact_options, .arguments = "IMAGE", .min_args = 1, .max_args = 1,
+		.handle = take_option,
 	};
 	struct qd_compact_opts opts = { 0 };
 	struct options o;

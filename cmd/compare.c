@@ -15,8 +15,10 @@ struct compare_args {
 };
 
 static const struct poptOption compare_options[] = {
-	{ "strict", 's', POPT_ARG_NONE, NULL, 's', "a difference of sizes or of what is allocated counts too", NULL },
-	{ NULL, 'F', POPT_ARG_STRING, NULL, 'F', "format of the second image, as -f of the first", "raw|qcow2" },
+	{ "strict", 's', POPT_ARG_NONE, NULL, 's', "a difference of sizes or of what is allocated counts too",
+	  NULL },
+	{ NULL, 'F', POPT_ARG_STRING, NULL, 'F', "format of the second image, as -f of the first",
+	  "raw|qcow2" },
 	OPTIONS_GROUP(options_source, "Source:"),
 	OPTIONS_INCLUDE(options_source_cache),
 	OPTIONS_GROUP(options_resources, "Resources:"),
@@ -76,11 +78,13 @@ static void print_human(const struct qd_compare_result *res)
 		puts("Images are identical.");
 		break;
 	case QD_COMPARE_CONTENT:
-		printf("Content mismatch at offset %" PRIu64 "! (first different byte: %" PRIu64 ")\n", res->offset,
+		printf("Content mismatch at offset %" PRIu64 "! (first different byte: %" PRIu64 ")\n",
+		       res->offset,
 		       res->byte_offset);
 		break;
 	case QD_COMPARE_SIZE:
-		printf("Strict mode: Image size mismatch! (%" PRIu64 " and %" PRIu64 " bytes)\n", res->size[0],
+		printf("Strict mode: Image size mismatch! (%" PRIu64 " and %" PRIu64 " bytes)\n",
+		       res->size[0],
 		       res->size[1]);
 		break;
 	case QD_COMPARE_ALLOCATION:
@@ -112,7 +116,8 @@ static int run(const struct options *o, const struct compare_args *args)
 	if (r)
 		return report_error(&err);
 	if (res.size[0] != res.size[1] && !args->strict && !o->quiet)
-		report_warning(NULL, "the images differ in size: %" PRIu64 " and %" PRIu64 " bytes", res.size[0],
+		report_warning(NULL, "the images differ in size: %" PRIu64 " and %" PRIu64 " bytes",
+			       res.size[0],
 			       res.size[1]);
 	if (o->json)
 		status = print_json(&res);
@@ -124,7 +129,8 @@ static int run(const struct options *o, const struct compare_args *args)
 int cmd_compare(int argc, char **argv)
 {
 	static const struct cmd_syntax syntax = {
-		.table = compare_options, .arguments = "IMAGE IMAGE", .min_args = 2, .max_args = 2, .handle = take_option,
+		.table = compare_options, .arguments = "IMAGE IMAGE", .min_args = 2, .max_args = 2,
+		.handle = take_option,
 	};
 	struct compare_args args = { 0 };
 	struct options o;

@@ -189,7 +189,8 @@ static bool set_hint(json_t *root, const struct qd_convert_result *r)
 
 	if (!r->hint_cluster_size)
 		return true;
-	return hint && output_set(root, "hint", hint) && output_set_u64(hint, "cluster-size", r->hint_cluster_size) &&
+	return hint && output_set(root, "hint", hint) &&
+	       output_set_u64(hint, "cluster-size", r->hint_cluster_size) &&
 	       output_set_u64(hint, "saved-bytes", r->hint_nbytes);
 }
 
@@ -204,7 +205,8 @@ static int print_json(const struct qd_convert_result *r)
 	    output_set_u64(root, "data-clusters", r->data_clusters) &&
 	    output_set_u64(root, "shared-clusters", r->shared_clusters) &&
 	    output_set_u64(root, "saved-bytes", saved_bytes(r)) &&
-	    output_set_u64(root, "file-size", r->file_size) && set_autosize(root, &r->autosize) && set_hint(root, r))
+	    output_set_u64(root, "file-size", r->file_size) && set_autosize(root, &r->autosize) &&
+	    set_hint(root, r))
 		return output_json(root);
 	json_decref(root);
 	return output_json(NULL);
@@ -241,11 +243,13 @@ static void print_sizes(const struct qd_convert_result *r)
 	for (unsigned i = 0; i < a->nsizes; i++)
 		printf("%s%s: %s%s", i ? "; " : "cluster_size=auto: data and tables would take ",
 		       qd_size_format(a->cluster_size[i], size, sizeof(size)),
-		       qd_size_format(a->nbytes[i], nbytes, sizeof(nbytes)), i == a->best ? " (the least: taken)" : "");
+		       qd_size_format(a->nbytes[i], nbytes, sizeof(nbytes)),
+		       i == a->best ? " (the least: taken)" : "");
 	if (a->nsizes)
 		putchar('\n');
 	if (r->hint_cluster_size)
-		printf("hint: clusters of %s (-o cluster_size=%" PRIu64 "K, or auto) would save about %s more\n",
+		printf("hint: clusters of %s (-o cluster_size=%"
+		       PRIu64 "K, or auto) would save about %s more\n",
 		       qd_size_format(r->hint_cluster_size, size, sizeof(size)), r->hint_cluster_size / 1024,
 		       qd_size_format(r->hint_nbytes, nbytes, sizeof(nbytes)));
 }
@@ -276,7 +280,8 @@ static int convert(struct qd_convert_opts *c, const struct options *o)
 			    result.bitmaps_left == 1 ? "bitmap was" : "bitmaps were",
 			    c->bitmaps ? "" : "; see --bitmaps");
 	if (result.bitmaps_stale && !o->quiet)
-		report_note(c->source, "%" PRIu32 " persistent %s out of date and dropped: something wrote the image"
+		report_note(c->source,
+			    "%" PRIu32 " persistent %s out of date and dropped: something wrote the image"
 			    " without keeping bitmaps", result.bitmaps_stale,
 			    result.bitmaps_stale == 1 ? "bitmap is" : "bitmaps are");
 	if (o->json)

@@ -10,15 +10,19 @@
 #include "ops/create.h"
 
 static const struct poptOption create_options[] = {
-	{ NULL, 'f', POPT_ARG_STRING, NULL, 'f', "format (default: raw for names in .raw, else qcow2)", "raw|qcow2" },
-	{ NULL, 'o', POPT_ARG_STRING, NULL, 'o', "options of the image; -o help lists them", "NAME=VALUE,..." },
+	{ NULL, 'f', POPT_ARG_STRING, NULL, 'f', "format (default: raw for names in .raw, else qcow2)",
+	  "raw|qcow2" },
+	{ NULL, 'o', POPT_ARG_STRING, NULL, 'o', "options of the image; -o help lists them",
+	  "NAME=VALUE,..." },
 	{ NULL, 't', POPT_ARG_STRING, NULL, 't',
 	  "cache mode for writing: writeback (default), none, writethrough, directsync, unsafe", "CACHE" },
-	{ NULL, 'b', POPT_ARG_STRING, NULL, 'b', "backing file: the image holds what differs from it", "FILE" },
+	{ NULL, 'b', POPT_ARG_STRING, NULL, 'b', "backing file: the image holds what differs from it",
+	  "FILE" },
 	{ NULL, 'F', POPT_ARG_STRING, NULL, 'F', "format of the backing file", "raw|qcow2" },
 	{ "unsafe", 'u', POPT_ARG_NONE, NULL, 'u', "do not open the backing file", NULL },
 	{ "force-share", 'U', POPT_ARG_NONE, NULL, 'U', "open the backing file even if it is in use", NULL },
-	{ "untrusted", '\0', POPT_ARG_NONE, NULL, 256, "open no other file that the backing file names", NULL },
+	{ "untrusted", '\0', POPT_ARG_NONE, NULL, 256, "open no other file that the backing file names",
+	  NULL },
 	OPTIONS_INCLUDE(options_common),
 	POPT_TABLEEND
 };
@@ -78,9 +82,11 @@ static int create(const struct qd_create_opts *c, const struct options *o)
 	if (o->quiet)
 		return 0;
 	if (res.detected_format)
-		report_note(c->path, "the backing file is recorded as %s, which is what its content says", res.detected_format);
+		report_note(c->path, "the backing file is recorded as %s, which is what its content says",
+			    res.detected_format);
 	text_put(stdout, c->path);
-	printf(": %s, %s (%" PRIu64 " bytes)", res.format, qd_size_format(res.virtual_size, text, sizeof(text)),
+	printf(": %s, %s (%" PRIu64 " bytes)", res.format,
+	       qd_size_format(res.virtual_size, text, sizeof(text)),
 	       res.virtual_size);
 	if (res.cluster_size)
 		printf(", clusters of %s", qd_size_format(res.cluster_size, text, sizeof(text)));
@@ -109,7 +115,8 @@ static int run(struct qd_create_opts *c, const struct options *o)
 int cmd_create(int argc, char **argv)
 {
 	static const struct cmd_syntax syntax = {
-		.table = create_options, .arguments = "FILE [SIZE]", .min_args = 1, .max_args = 2, .handle = take_option,
+		.table = create_options, .arguments = "FILE [SIZE]", .min_args = 1, .max_args = 2,
+		.handle = take_option,
 	};
 	struct qd_create_opts c = { .path = NULL };
 	struct options o;

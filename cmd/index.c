@@ -30,8 +30,10 @@ json_t *journal_json(const struct qd_index_info *i)
 	bool good = output_set(j, "state", json_string(i->journal ? i->journal : "absent"));
 
 	if (good && i->journal_nbytes)
-		good = output_set_u64(j, "bytes", i->journal_nbytes) && output_set_u64(j, "used", i->journal_used) &&
-		       output_set_u64(j, "entries", i->journal_entries) && output_set_u64(j, "live", i->journal_live);
+		good = output_set_u64(j, "bytes", i->journal_nbytes) &&
+		       output_set_u64(j, "used", i->journal_used) &&
+		       output_set_u64(j, "entries", i->journal_entries) &&
+		       output_set_u64(j, "live", i->journal_live);
 	if (good)
 		return j;
 	json_decref(j);
@@ -72,7 +74,8 @@ void index_put(const struct qd_index_info *i)
 	if (i->has_entries)
 		printf("%" PRIu64 " ", i->entries);
 	printf("hashes (%s), %s %s, generation %" PRIu64 "\n", i->hash ? i->hash : "unknown",
-	       qd_size_format(i->nbytes, size, sizeof(size)), *i->location == 'f' ? "in a file of its own" : "in the image",
+	       qd_size_format(i->nbytes, size, sizeof(size)),
+	       *i->location == 'f' ? "in a file of its own" : "in the image",
 	       i->generation);
 }
 
@@ -83,6 +86,7 @@ void journal_put(const struct qd_index_info *i)
 	if (!i->journal_nbytes || !i->journal)
 		return;
 	printf("%-18s %s, %s of %s used, %" PRIu64 " entries, %" PRIu64 " live\n", "journal:", i->journal,
-	       qd_size_format(i->journal_used, used, sizeof(used)), qd_size_format(i->journal_nbytes, size, sizeof(size)),
+	       qd_size_format(i->journal_used, used, sizeof(used)),
+	       qd_size_format(i->journal_nbytes, size, sizeof(size)),
 	       i->journal_entries, i->journal_live);
 }

@@ -9,7 +9,10 @@
 
 #include "ops/index_info.h"
 
-/* {state, location, hash, entries, bytes, generation}, and `reason` when something is wrong; NULL: out of memory. */
+/*
+ * {state, location, hash, entries, bytes, generation}, and `reason` when something is wrong; NULL:
+ * out of memory.
+ */
 json_t *index_json(const struct qd_index_info *info);
 
 /* {state, bytes, used, entries, live}. */

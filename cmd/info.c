@@ -17,7 +17,8 @@ struct info_args {
 };
 
 static const struct poptOption info_options[] = {
-	{ "backing-chain", '\0', POPT_ARG_NONE, NULL, OPT_BACKING_CHAIN, "open and show the backing files too", NULL },
+	{ "backing-chain", '\0', POPT_ARG_NONE, NULL, OPT_BACKING_CHAIN,
+	  "open and show the backing files too", NULL },
 	OPTIONS_GROUP(options_source, "Source:"),
 	OPTIONS_GROUP(options_output, "Output:"),
 	OPTIONS_INCLUDE(options_common),
@@ -56,7 +57,8 @@ static json_t *snapshot_json(const struct qd_info_snapshot *s)
 {
 	json_t *j = json_object();
 	bool good = set_text(j, "id", s->id) && set_text(j, "name", s->name) &&
-		    output_set_u64(j, "vm-state-size", s->vm_state_size) && output_set_u64(j, "date-sec", s->date_sec) &&
+		    output_set_u64(j, "vm-state-size", s->vm_state_size) &&
+		    output_set_u64(j, "date-sec", s->date_sec) &&
 		    output_set_u64(j, "date-nsec", s->date_nsec) &&
 		    output_set_u64(j, "vm-clock-sec", s->vm_clock_nsec / 1000000000) &&
 		    output_set_u64(j, "vm-clock-nsec", s->vm_clock_nsec % 1000000000) &&
@@ -86,7 +88,8 @@ static json_t *bitmap_json(const struct qd_info_bitmap *b)
 static json_t *slot_json(const struct qd_info_luks *l, unsigned i)
 {
 	json_t *j = json_object();
-	bool good = set_bool(j, "active", l->slots[i].active) && output_set_u64(j, "key-offset", l->slots[i].key_off);
+	bool good = set_bool(j, "active", l->slots[i].active) &&
+		    output_set_u64(j, "key-offset", l->slots[i].key_off);
 
 	if (good && l->slots[i].active)
 		good = output_set_u64(j, "iters", l->slots[i].iterations) &&
@@ -126,7 +129,8 @@ static bool set_luks(json_t *j, const struct qd_info_luks *l)
 	/* XTS takes two keys of the length the name tells. */
 	snprintf(cipher, sizeof(cipher), "%s-%u", l->cipher,
 		 !strncmp(l->mode, "xts", 3) ? l->key_nbytes * 4 : l->key_nbytes * 8);
-	good = set_text(j, "cipher-alg", cipher) && set_luks_mode(j, l->mode) && set_text(j, "hash-alg", l->hash) &&
+	good = set_text(j, "cipher-alg", cipher) && set_luks_mode(j, l->mode) &&
+	       set_text(j, "hash-alg", l->hash) &&
 	       set_text(j, "uuid", l->uuid) && output_set_u64(j, "payload-offset", l->payload_off) &&
 	       output_set_u64(j, "master-key-iters", l->iterations);
 	for (unsigned i = 0; good && i < QD_LUKS_SLOTS; i++)
@@ -139,7 +143,8 @@ static bool set_luks(json_t *j, const struct qd_info_luks *l)
 static bool set_encryption(json_t *data, const struct qd_info *info)
 {
 	json_t *j = json_object();
-	bool good = set_text(j, "format", info->luks ? "luks" : "aes") && (!info->luks || set_luks(j, info->luks)) &&
+	bool good = set_text(j, "format", info->luks ? "luks" : "aes") &&
+		    (!info->luks || set_luks(j, info->luks)) &&
 		    output_set(data, "encrypt", json_incref(j));
 
 	json_decref(j);
@@ -167,7 +172,8 @@ static bool set_specific(json_t *root, const struct qd_info *info)
 
 	if (good && info->version > 2)
 		good = set_bool(data, "lazy-refcounts", info->lazy_refcounts) &&
-		       set_bool(data, "corrupt", info->corrupt) && set_bool(data, "extended-l2", info->extended_l2);
+		       set_bool(data, "corrupt", info->corrupt) &&
+		       set_bool(data, "extended-l2", info->extended_l2);
 	if (good && info->nbitmaps)
 		good = set_bitmaps(data, info);
 	if (good && info->has_data_file)
@@ -205,15 +211,18 @@ static bool set_snapshots(json_t *root, const struct qd_info *info)
 static json_t *info_json(const struct qd_info *info)
 {
 	json_t *root = json_object();
-	bool good = output_set_u64(root, "virtual-size", info->virtual_size) && set_text(root, "filename", info->path) &&
-		    set_text(root, "format", info->format) && output_set_u64(root, "actual-size", info->actual_size) &&
+	bool good = output_set_u64(root, "virtual-size", info->virtual_size) &&
+		    set_text(root, "filename", info->path) &&
+		    set_text(root, "format", info->format) &&
+		    output_set_u64(root, "actual-size", info->actual_size) &&
 		    set_bool(root, "dirty-flag", info->dirty);
 
 	if (good && info->is_qcow2)
 		good = output_set_u64(root, "cluster-size", info->cluster_size) && set_specific(root, info) &&
 		       set_backing(root, info) && (!info->encrypted || set_bool(root, "encrypted", true)) &&
 		       (!info->nsnapshots || set_snapshots(root, info)) &&
-		       (!info->has_shared_clusters || output_set_u64(root, "shared-clusters", info->shared_clusters)) &&
+		       (!info->has_shared_clusters ||
+			output_set_u64(root, "shared-clusters", info->shared_clusters)) &&
 		       output_set(root, "index", index_json(&info->index));
 	if (good)
 		return root;
@@ -255,13 +264,16 @@ static void put_state(const struct qd_info *info)
 	if (info->corrupt)
 		put_row("state:", "corrupt: QEMU refuses to write to it; see qdedup check");
 	else if (info->dirty)
-		put_row("state:", "not closed properly (dirty): the next QEMU that opens it for writing repairs it");
+		put_row("state:",
+			"not closed properly (dirty): the next QEMU that opens it for writing repairs it");
 }
 
 static void put_layout(const struct qd_info *info)
 {
-	printf("%-18s qcow2 %s, %u-bit refcounts%s%s, %s compression\n", "layout:", info->version == 2 ? "0.10" : "1.1",
-	       info->refcount_bits, info->lazy_refcounts ? " (lazy)" : "", info->extended_l2 ? ", extended L2" : "",
+	printf("%-18s qcow2 %s, %u-bit refcounts%s%s, %s compression\n", "layout:",
+	       info->version == 2 ? "0.10" : "1.1",
+	       info->refcount_bits, info->lazy_refcounts ? " (lazy)" : "",
+	       info->extended_l2 ? ", extended L2" : "",
 	       compression_name(info));
 	put_size("cluster size:", info->cluster_size);
 	if (info->has_shared_clusters)
@@ -282,7 +294,8 @@ static void put_names(const struct qd_info *info)
 	put_row("backing file:", info->backing_name);
 	if (strcmp(info->backing_name, info->backing_path))
 		put_row("  which is:", info->backing_path);
-	put_row("  format:", info->backing_format ? info->backing_format : "not recorded (the content decides)");
+	put_row("  format:",
+		info->backing_format ? info->backing_format : "not recorded (the content decides)");
 }
 
 static void put_snapshots(const struct qd_info *info)
@@ -302,7 +315,8 @@ static void put_snapshots(const struct qd_info *info)
 		printf("  ");
 		text_put(stdout, s->id);
 		printf("%*s %-19s %10s %10s  ", strlen(s->id) < 4 ? (int)(4 - strlen(s->id)) : 0, "",
-		       s->is_pin ? "-" : date, s->is_pin ? "-" : qd_size_format(s->disk_size, size, sizeof(size)),
+		       s->is_pin ? "-" : date,
+		       s->is_pin ? "-" : qd_size_format(s->disk_size, size, sizeof(size)),
 		       s->is_pin ? "-" : qd_size_format(s->vm_state_size, state, sizeof(state)));
 		text_put(stdout, s->name);
 		puts(s->is_pin ? " (keeps shared clusters shared; no disk)" : "");
@@ -370,7 +384,8 @@ static int run(const struct options *o, struct info_args *args)
 int cmd_info(int argc, char **argv)
 {
 	static const struct cmd_syntax syntax = {
-		.table = info_options, .arguments = "IMAGE", .min_args = 1, .max_args = 1, .handle = take_option,
+		.table = info_options, .arguments = "IMAGE", .min_args = 1, .max_args = 1,
+		.handle = take_option,
 	};
 	struct info_args args = { 0 };
 	struct options o;

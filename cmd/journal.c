@@ -25,10 +25,12 @@ struct journal {
 };
 
 static const struct poptOption journal_options[] = {
-	{ "dry-run", 'n', POPT_ARG_NONE, NULL, OPT_DRY_RUN, "say what would change, and change nothing", NULL },
+	{ "dry-run", 'n', POPT_ARG_NONE, NULL, OPT_DRY_RUN, "say what would change, and change nothing",
+	  NULL },
 	{ "size", '\0', POPT_ARG_STRING, NULL, OPT_SIZE,
 	  "create: bytes of the log, a multiple of 4K (default: 256K)", "SIZE" },
-	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "the file of an index that is not in the image", "FILE" },
+	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "the file of an index that is not in the image",
+	  "FILE" },
 	OPTIONS_CACHE,
 	OPTIONS_GROUP(options_source, "Source:"),
 	OPTIONS_IN_PLACE_END
@@ -75,7 +77,8 @@ static void put_entry(const struct qd_journal_item *item)
 	case QD_JOURNAL_HASH:
 		qd_record_decode(e->payload, e->nbytes - QD_TABLE_RECORD_HEAD, &r);
 		put_hex(hex, r.hash, e->nbytes - QD_TABLE_RECORD_HEAD);
-		printf(" 0x%" PRIx64 " guest cluster %" PRIu64 " flags %u hash %s", r.entry, r.guest, r.flags, hex);
+		printf(" 0x%" PRIx64 " guest cluster %" PRIu64 " flags %u hash %s", r.entry, r.guest, r.flags,
+		       hex);
 		break;
 	case QD_JOURNAL_REVOKE:
 		printf(" 0x%" PRIx64, qd_get_be64(e->payload));
@@ -83,7 +86,8 @@ static void put_entry(const struct qd_journal_item *item)
 	case QD_JOURNAL_WRITE:
 		put_hex(hex, e->payload + QD_JOURNAL_WRITE_HEAD, e->nbytes - QD_JOURNAL_WRITE_HEAD);
 		printf(" %u bytes at 0x%" PRIx64 " before %08" PRIx32 " now %s",
-		       e->nbytes - QD_JOURNAL_WRITE_HEAD, qd_get_be64(e->payload), qd_get_be32(e->payload + 8),
+		       e->nbytes - QD_JOURNAL_WRITE_HEAD, qd_get_be64(e->payload),
+		       qd_get_be32(e->payload + 8),
 		       hex);
 		break;
 	case QD_JOURNAL_COMMIT:
@@ -118,7 +122,8 @@ static void put_item(const struct qd_journal_item *item)
 		printf("generation %" PRIu64 ", %" PRIu32 " clusters, %s\n", item->mark.generation,
 		       item->mark.nclusters, mark_name(item));
 	else if (item->valid)
-		printf("generation %" PRIu64 ", batch %" PRIu64 ", %u bytes, %s\n", h->generation, h->batch, h->used,
+		printf("generation %" PRIu64 ", batch %" PRIu64 ", %u bytes, %s\n", h->generation, h->batch,
+		       h->used,
 		       item->committed ? "counts" : "does not count");
 	else
 		printf("not valid\n");
@@ -154,7 +159,8 @@ static bool set_cluster(json_t *o, const struct qd_journal_item *item)
 {
 	const struct qd_journal_header *h = &item->header;
 
-	return output_set_u64(o, "cluster", item->number) && output_set(o, "valid", json_boolean(item->valid)) &&
+	return output_set_u64(o, "cluster", item->number) &&
+	       output_set(o, "valid", json_boolean(item->valid)) &&
 	       (!item->valid || (output_set_u64(o, "generation", h->generation) &&
 				 output_set_u64(o, "batch", h->batch) && output_set_u64(o, "used", h->used)));
 }
@@ -182,8 +188,10 @@ static json_t *item_json(const struct qd_journal_item *item)
 	const char *type = item->entry.type ? qd_journal_type_name(item->entry.type) : other;
 	json_t *o = json_object();
 
-	if (o && output_set_u64(o, "offset", item->off) && output_set(o, "area", json_string(area_names[item->area])) &&
-	    output_set(o, "type", json_string(type)) && output_set(o, "counts", json_boolean(item->committed)) &&
+	if (o && output_set_u64(o, "offset", item->off) &&
+	    output_set(o, "area", json_string(area_names[item->area])) &&
+	    output_set(o, "type", json_string(type)) &&
+	    output_set(o, "counts", json_boolean(item->committed)) &&
 	    set_item(o, item))
 		return o;
 	json_decref(o);
@@ -220,7 +228,8 @@ static json_t *result_json(const struct journal *j, const char *verb, const stru
 	const struct qd_journal_state *s = &r->state;
 	json_t *root = json_object();
 
-	if (root && output_set(root, "filename", text_json(j->path)) && output_set(root, "verb", json_string(verb)) &&
+	if (root && output_set(root, "filename", text_json(j->path)) &&
+	    output_set(root, "verb", json_string(verb)) &&
 	    output_set(root, "state", json_string(r->nbytes ? state_name(r) : "absent")) &&
 	    (!s->why[0] || output_set(root, "why", json_string(s->why))) &&
 	    output_set_u64(root, "bytes", r->nbytes) && output_set_u64(root, "used", s->log_used) &&
@@ -229,7 +238,8 @@ static json_t *result_json(const struct journal *j, const char *verb, const stru
 	    output_set_u64(root, "log-clusters", s->log_clusters) &&
 	    output_set_u64(root, "log-size", (uint64_t)s->log_size * QD_JOURNAL_CLUSTER) &&
 	    output_set_u64(root, "pending-writes", s->pending_writes) &&
-	    output_set_u64(root, "writes", r->writes) && output_set(root, "changed", json_boolean(r->changed)) &&
+	    output_set_u64(root, "writes", r->writes) &&
+	    output_set(root, "changed", json_boolean(r->changed)) &&
 	    output_set(root, "merged", json_boolean(r->merged)) &&
 	    output_set(root, "repaired", json_boolean(r->repaired)) &&
 	    output_set_u64(root, "generation", r->container) &&
@@ -255,13 +265,15 @@ static void put_state(const struct journal *j, const struct qd_ops_journal_resul
 	if (s->health == QD_JOURNAL_DAMAGED)
 		printf("damaged: %s; qdedup rehash makes a new one\n", s->why);
 	else if (s->health == QD_JOURNAL_SOUND)
-		printf("sound: %" PRIu64 " entries, %" PRIu64 " of them live, in %" PRIu32 " of %" PRIu32 " clusters\n",
+		printf("sound: %" PRIu64 " entries, %" PRIu64 " of them live, in %" PRIu32 " of %"
+		       PRIu32 " clusters\n",
 		       s->entries, s->live, s->log_clusters, s->log_size);
 	else if (r->obsolete)
 		printf("sound; its %" PRIu64 " pending writes are of no use since %s\n", s->pending_writes,
 		       r->others_wrote ? "somebody else wrote" : "the image was repaired");
 	else
-		printf("%" PRIu64 " writes are pending, %" PRIu64 " of them not in the file yet: qdedup journal "
+		printf("%" PRIu64 " writes are pending, %"
+		       PRIu64 " of them not in the file yet: qdedup journal "
 		       "replay\n", s->pending_writes, r->writes);
 }
 
@@ -289,7 +301,8 @@ static void put_packed(const struct journal *j, const struct qd_ops_journal_resu
 		printf("nothing to pack: %" PRIu64 " entries in %" PRIu32 " of %" PRIu32 " clusters\n",
 		       r->state.entries, r->state.log_clusters, r->state.log_size);
 	else if (r->merged)
-		printf("%" PRIu64 " entries, most of them live, %smerged into the table\n", r->state.entries, verb);
+		printf("%" PRIu64 " entries, most of them live, %smerged into the table\n", r->state.entries,
+		       verb);
 	else
 		printf("%" PRIu64 " entries %spacked: %" PRIu32 " clusters before, %" PRIu64 " now\n",
 		       r->state.entries, verb, r->state.log_clusters, r->clusters_after);
@@ -436,7 +449,8 @@ static int run(struct journal *j, const struct options *o)
 		if (strcmp(verbs[i].name, o->args[0]) == 0)
 			v = &verbs[i];
 	if (!v)
-		return report_usage("'%s' is not one of dump, verify, replay, pack, create, drop", o->args[0]);
+		return report_usage("'%s' is not one of dump, verify, replay, pack, create, drop",
+				    o->args[0]);
 	if (j->opts.log_nbytes && v->run != do_create)
 		return report_usage("--size goes with create only");
 	if (o->force_share && v->writes)

@@ -16,7 +16,8 @@
 static const struct cmd commands[] = {
 	{ "check", "find out what is wrong with an image", cmd_check, CMD_JSON, 1 },
 	{ "convert", "copy a disk into a new image, deduplicated", cmd_convert, CMD_WRITES | CMD_JSON, 1 },
-	{ "compact", "make the file shorter: move clusters into its holes", cmd_compact, CMD_WRITES | CMD_JSON, 1 },
+	{ "compact", "make the file shorter: move clusters into its holes", cmd_compact,
+	  CMD_WRITES | CMD_JSON, 1 },
 	{ "compare", "do two images hold the same disk?", cmd_compare, CMD_JSON, 2 },
 	{ "create", "make an empty image", cmd_create, CMD_WRITES, 1 },
 	{ "dedup", "store equal clusters once, in place", cmd_dedup, CMD_WRITES | CMD_JSON, 1 },

@@ -28,7 +28,8 @@ struct printer {
 };
 
 static const struct poptOption map_options[] = {
-	{ "start-offset", '\0', POPT_ARG_STRING, NULL, OPT_START_OFFSET, "begin at this guest offset", "OFFSET" },
+	{ "start-offset", '\0', POPT_ARG_STRING, NULL, OPT_START_OFFSET, "begin at this guest offset",
+	  "OFFSET" },
 	{ "max-length", '\0', POPT_ARG_STRING, NULL, OPT_MAX_LENGTH, "end after this many bytes", "LENGTH" },
 	OPTIONS_GROUP(options_source, "Source:"),
 	OPTIONS_GROUP(options_output, "Output:"),
@@ -54,7 +55,8 @@ static int print_json(void *ctx, const struct qd_mapping *m)
 {
 	struct printer *p = ctx;
 
-	printf("%s{ \"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"depth\": %u, \"present\": %s, \"zero\": %s, "
+	printf("%s{ \"start\": %" PRIu64 ", \"length\": %"
+	       PRIu64 ", \"depth\": %u, \"present\": %s, \"zero\": %s, "
 	       "\"data\": %s, \"compressed\": %s",
 	       p->entries++ ? ",\n" : "[", m->start, m->nbytes, m->depth, truth(m->present), truth(m->zero),
 	       truth(m->data), truth(m->compressed));
@@ -105,7 +107,8 @@ static void print_end(const struct options *o, const struct printer *p)
 		return;
 	}
 	printf("%s%s holds data, %s reads as zeros\n", p->printed ? "\n" : "",
-	       qd_size_format(p->data_nbytes, data, sizeof(data)), qd_size_format(p->zero_nbytes, zero, sizeof(zero)));
+	       qd_size_format(p->data_nbytes, data, sizeof(data)),
+	       qd_size_format(p->zero_nbytes, zero, sizeof(zero)));
 }
 
 static int run(const struct options *o, struct map_args *args)
@@ -131,7 +134,8 @@ static int run(const struct options *o, struct map_args *args)
 int cmd_map(int argc, char **argv)
 {
 	static const struct cmd_syntax syntax = {
-		.table = map_options, .arguments = "IMAGE", .min_args = 1, .max_args = 1, .handle = take_option,
+		.table = map_options, .arguments = "IMAGE", .min_args = 1, .max_args = 1,
+		.handle = take_option,
 	};
 	struct map_args args = { .opts.max_nbytes = UINT64_MAX };
 	struct options o;

@@ -15,11 +15,15 @@ struct measure_args {
 };
 
 static const struct poptOption measure_options[] = {
-	{ "dedup", '\0', POPT_ARG_NONE, NULL, OPT_DEDUP, "read the data and count duplicates once (-O qcow2)", NULL },
-	{ "size", '\0', POPT_ARG_STRING, NULL, OPT_SIZE, "instead of a file: an empty disk of this size", "SIZE" },
+	{ "dedup", '\0', POPT_ARG_NONE, NULL, OPT_DEDUP, "read the data and count duplicates once (-O qcow2)",
+	  NULL },
+	{ "size", '\0', POPT_ARG_STRING, NULL, OPT_SIZE, "instead of a file: an empty disk of this size",
+	  "SIZE" },
 	{ NULL, 'l', POPT_ARG_STRING, NULL, 'l', "measure this internal snapshot (ID or name)", "SNAPSHOT" },
-	{ NULL, 'O', POPT_ARG_STRING, NULL, 'O', "target format (default: raw, with --dedup qcow2)", "raw|qcow2" },
-	{ NULL, 'o', POPT_ARG_STRING, NULL, 'o', "options of a qcow2 target; -o help lists them", "NAME=VALUE,..." },
+	{ NULL, 'O', POPT_ARG_STRING, NULL, 'O', "target format (default: raw, with --dedup qcow2)",
+	  "raw|qcow2" },
+	{ NULL, 'o', POPT_ARG_STRING, NULL, 'o', "options of a qcow2 target; -o help lists them",
+	  "NAME=VALUE,..." },
 	OPTIONS_GROUP(options_source, "Source:"),
 	OPTIONS_GROUP(options_resources, "Resources:"),
 	OPTIONS_GROUP(options_output, "Output:"),
@@ -82,8 +86,10 @@ static void print_human(const struct measure_args *args, const struct qd_measure
 	if (res->has_bitmaps && res->bitmaps)
 		print_size("bitmaps size:", res->bitmaps);
 	if (args->opts.dedup)
-		printf("%" PRIu64 " clusters of %s hold data, %" PRIu64 " would be stored, %" PRIu64 " of them shared\n",
-		       res->guest_clusters, qd_size_format(res->cluster_size, text, sizeof(text)), res->data_clusters,
+		printf("%" PRIu64 " clusters of %s hold data, %" PRIu64 " would be stored, %"
+		       PRIu64 " of them shared\n",
+		       res->guest_clusters, qd_size_format(res->cluster_size, text, sizeof(text)),
+		       res->data_clusters,
 		       res->shared_clusters);
 }
 
@@ -123,7 +129,8 @@ static int run(const struct options *o, struct measure_args *args)
 int cmd_measure(int argc, char **argv)
 {
 	static const struct cmd_syntax syntax = {
-		.table = measure_options, .arguments = "[IMAGE]", .min_args = 0, .max_args = 1, .handle = take_option,
+		.table = measure_options, .arguments = "[IMAGE]", .min_args = 0, .max_args = 1,
+		.handle = take_option,
 	};
 	struct measure_args args = { 0 };
 	struct options o;

@@ -11,10 +11,12 @@
 enum { OPT_HASH = 256, OPT_INDEX, OPT_DROP, OPT_DRY_RUN };
 
 static const struct poptOption rehash_options[] = {
-	{ "dry-run", 'n', POPT_ARG_NONE, NULL, OPT_DRY_RUN, "say what would change, and change nothing", NULL },
+	{ "dry-run", 'n', POPT_ARG_NONE, NULL, OPT_DRY_RUN, "say what would change, and change nothing",
+	  NULL },
 	{ "drop", '\0', POPT_ARG_NONE, NULL, OPT_DROP, "remove the index, hash table and journal", NULL },
 	OPTIONS_STORED_HASH(OPT_HASH),
-	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "keep the index in this file, not in the image", "FILE" },
+	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "keep the index in this file, not in the image",
+	  "FILE" },
 	OPTIONS_CACHE,
 	OPTIONS_IN_PLACE_END
 };

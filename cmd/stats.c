@@ -56,7 +56,8 @@ static bool set_guest(json_t *root, const struct qd_stats *s)
 	json_t *j = json_object();
 
 	return set_object(root, "guest-clusters", j,
-			  output_set_u64(j, "total", s->guest_total) && output_set_u64(j, "allocated", s->guest_allocated) &&
+			  output_set_u64(j, "total", s->guest_total) &&
+			  output_set_u64(j, "allocated", s->guest_allocated) &&
 				  output_set_u64(j, "zero", s->guest_zero) &&
 				  output_set_u64(j, "unallocated", s->guest_unallocated) &&
 				  output_set_u64(j, "compressed", s->guest_compressed));
@@ -117,17 +118,20 @@ static bool set_counts(json_t *root, const struct qd_stats *s)
 static json_t *stats_json(const char *path, const struct qd_stats *s)
 {
 	json_t *root = json_object();
-	bool good = output_set(root, "filename", text_json(path)) && output_set(root, "format", json_string(s->format)) &&
+	bool good = output_set(root, "filename", text_json(path)) &&
+		    output_set(root, "format", json_string(s->format)) &&
 		    output_set_u64(root, "virtual-size", s->virtual_size) &&
 		    output_set_u64(root, "actual-size", s->actual_size);
 
 	if (good && s->is_qcow2)
 		good = output_set_u64(root, "cluster-size", s->cluster_size) &&
 		       output_set_u64(root, "refcount-bits", s->refcount_bits) &&
-		       output_set_u64(root, "snapshots", s->snapshots) && set_guest(root, s) && set_counts(root, s) &&
+		       output_set_u64(root, "snapshots", s->snapshots) && set_guest(root, s) &&
+		       set_counts(root, s) &&
 		       output_set(root, "index", index_json(&s->index)) &&
 		       output_set(root, "journal", journal_json(&s->index)) &&
-		       set_bool(root, "dirty", s->dirty) && set_bool(root, "lazy-refcounts", s->lazy_refcounts);
+		       set_bool(root, "dirty", s->dirty) &&
+		       set_bool(root, "lazy-refcounts", s->lazy_refcounts);
 	if (good)
 		return root;
 	json_decref(root);
@@ -148,12 +152,14 @@ static void put_share(const char *label, uint64_t clusters, uint64_t whole, uint
 
 	if (whole)
 		snprintf(share, sizeof(share), "%.1f %%", percent(clusters, whole));
-	printf("  %-22s %14" PRIu64 " %8s %12s\n", label, clusters, share, qd_size_format(nbytes, size, sizeof(size)));
+	printf("  %-22s %14" PRIu64 " %8s %12s\n", label, clusters, share,
+	       qd_size_format(nbytes, size, sizeof(size)));
 }
 
 static void put_clusters(const char *label, uint64_t clusters, uint64_t whole, uint64_t cluster_size)
 {
-	put_share(label, clusters, whole, clusters > UINT64_MAX / cluster_size ? UINT64_MAX : clusters * cluster_size);
+	put_share(label, clusters, whole,
+		  clusters > UINT64_MAX / cluster_size ? UINT64_MAX : clusters * cluster_size);
 }
 
 static void put_size(const char *label, uint64_t nbytes)
@@ -198,7 +204,8 @@ static void put_sharing(const struct qd_stats *s)
 	printf("  %-22s %14" PRIu64 "\n", "shared clusters", s->shared_clusters);
 	if (s->pin)
 		printf("  %-22s %14" PRIu64 "\n", "pinned clusters", s->pinned_clusters);
-	printf("  %-22s %14s %8s %12s\n", "saved", "", "", qd_size_format(s->saved_nbytes, size, sizeof(size)));
+	printf("  %-22s %14s %8s %12s\n", "saved", "", "",
+	       qd_size_format(s->saved_nbytes, size, sizeof(size)));
 }
 
 /* One bar per bucket, the longest BAR_WIDTH; what is there at all gets one mark. */
@@ -271,7 +278,8 @@ struct shown {
 static void show(const struct options *o, const char *path, const struct qd_stats *s, struct shown *shown)
 {
 	if (s->bad_entries)
-		report_warning(path, "%" PRIu64 " metadata entries cannot be true and were left out: see qdedup check",
+		report_warning(path,
+			       "%" PRIu64 " metadata entries cannot be true and were left out: see qdedup check",
 			       s->bad_entries);
 	if (o->json) {
 		struct qd_err err;
@@ -333,7 +341,8 @@ static int run(const struct options *o)
 int cmd_stats(int argc, char **argv)
 {
 	static const struct cmd_syntax syntax = {
-		.table = stats_options, .arguments = "IMAGE...", .min_args = 1, .max_args = -1, .handle = take_option,
+		.table = stats_options, .arguments = "IMAGE...", .min_args = 1, .max_args = -1,
+		.handle = take_option,
 	};
 	struct options o;
 	int status = options_parse(&o, &syntax, argc, argv, NULL);

@@ -16,7 +16,8 @@
 enum { OPT_INDEX = 256 };
 
 static const struct poptOption verify_options[] = {
-	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "the file of an index that is not in the image", "FILE" },
+	{ "index", '\0', POPT_ARG_STRING, NULL, OPT_INDEX, "the file of an index that is not in the image",
+	  "FILE" },
 	OPTIONS_GROUP(options_source, "Source:"),
 	OPTIONS_GROUP(options_resources, "Resources:"),
 	OPTIONS_GROUP(options_progress, "Output:"),

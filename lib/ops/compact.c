@@ -66,7 +66,10 @@ static int take_sizes(struct compact *c, unsigned when, struct qd_err *err)
 
 /* ---- rounds ---- */
 
-/* Where the file will reach there are refcount blocks for clusters to move to, and nowhere else empty ones. */
+/*
+ * Where the file will reach there are refcount blocks for clusters to move to, and nowhere else
+ * empty ones.
+ */
 static int tidy_blocks(struct compact *c, struct qd_err *err)
 {
 	struct qd_image *img = NULL;
@@ -241,7 +244,8 @@ static int plan(struct compact *c, struct qd_err *err)
 		used = count_used(&map);
 		rc = compact_move_streams(c, used + c->slack, true, &nstreams, err);
 	}
-	c->res->changed = rc == 0 && (nstreams || ((used + c->slack) * c->res->cluster_size < c->res->file_size[0] &&
+	c->res->changed = rc == 0 &&
+			  (nstreams || ((used + c->slack) * c->res->cluster_size < c->res->file_size[0] &&
 						   (has_moves(&map) || ends_early(c, &map))));
 	c->res->file_size[1] = c->res->file_size[0];
 	if (rc == 0 && c->res->changed && c->opts->dry_run)
@@ -296,7 +300,8 @@ static int run(struct compact *c, struct qd_err *err)
 	int rc = refuse(c, err);
 
 	if (rc == 0)
-		rc = qd_soundness_require(c->io, QD_SOUND_SPACE, c->opts->threads, c->memory, err);	/* F1 */
+		/* F1 */
+		rc = qd_soundness_require(c->io, QD_SOUND_SPACE, c->opts->threads, c->memory, err);
 	if (rc == 0)
 		rc = take_sizes(c, 0, err);
 	if (rc == 0)

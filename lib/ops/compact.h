@@ -22,7 +22,8 @@ struct qd_compact_opts {
 	uint64_t memory;		/* bytes; 0: the default */
 	const char *tmpdir;		/* for spill files; NULL: /tmp */
 	bool no_punch;			/* free clusters that are left keep their bytes */
-	bool after_dedup;		/* free clusters may still hold bytes, which go even when nothing moves */
+	/* free clusters may still hold bytes, which go even when nothing moves */
+	bool after_dedup;
 };
 
 enum qd_compact_stage {			/* how far it came: for telling after a failure */

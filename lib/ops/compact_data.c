@@ -16,7 +16,8 @@
 int compact_copy(const struct compact *c, const struct qd_geom *g, uint64_t from, uint64_t to,
 		 uint64_t nclusters, struct qd_err *err)
 {
-	uint64_t left = nclusters << g->cluster_bits, src = from << g->cluster_bits, dst = to << g->cluster_bits;
+	uint64_t left = nclusters << g->cluster_bits;
+	uint64_t src = from << g->cluster_bits, dst = to << g->cluster_bits;
 	size_t piece = (size_t)qd_max_u64(g->cluster_size, COPY_BYTES);
 	uint8_t *buf = malloc(piece);
 	int rc = buf ? 0 : qd_err_nomem(err, "copying clusters");
@@ -45,7 +46,8 @@ struct gathering {
 
 static int unknown_cluster(const struct qd_geom *g, uint64_t cluster, struct qd_err *err)
 {
-	return qd_err_set(err, QD_E_CORRUPT, "the cluster at 0x%" PRIx64 " is in use by something that is not known: "
+	return qd_err_set(err, QD_E_CORRUPT,
+			  "the cluster at 0x%" PRIx64 " is in use by something that is not known: "
 			  "run qdedup check", cluster << g->cluster_bits);
 }
 
@@ -104,7 +106,8 @@ static int claim(struct compact *c, struct qd_alloc *alloc, const struct qd_geom
 }
 
 /* Of n moves those that can be made, in front; *ret_n of them. */
-static int claim_all(struct compact *c, struct qd_alloc *alloc, const struct qd_geom *g, struct qd_move *moves,
+static int claim_all(struct compact *c, struct qd_alloc *alloc, const struct qd_geom *g,
+		     struct qd_move *moves,
 		     uint64_t n, uint64_t *ret_n, struct qd_err *err)
 {
 	bool is_free = false;
@@ -130,7 +133,8 @@ static uint64_t run_length(const struct qd_move *moves, uint64_t i, uint64_t n, 
 	return len;
 }
 
-static int move_batch(struct compact *c, struct qd_remap *remap, const struct qd_geom *g, struct qd_move *moves,
+static int move_batch(struct compact *c, struct qd_remap *remap, const struct qd_geom *g,
+		      struct qd_move *moves,
 		      uint64_t n, struct qd_err *err)
 {
 	struct qd_change *change = qd_remap_change(remap);
@@ -140,7 +144,8 @@ static int move_batch(struct compact *c, struct qd_remap *remap, const struct qd
 		rc = claim_all(c, change->alloc, g, moves, n, &n, err);
 	for (uint64_t i = 0, len; rc == 0 && i < n; i += len) {
 		len = run_length(moves, i, n, g->cluster_size);
-		rc = compact_copy(c, g, moves[i].from >> g->cluster_bits, moves[i].to >> g->cluster_bits, len, err);
+		rc = compact_copy(c, g, moves[i].from >> g->cluster_bits, moves[i].to >> g->cluster_bits, len,
+				  err);
 	}
 	qd_queue_wrote_data(change->queue);
 	if (rc == 0 && n)

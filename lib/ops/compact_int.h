@@ -86,7 +86,10 @@ const struct compact_single *compact_map_single(const struct compact_map *map, u
 
 int compact_move_data(struct compact *c, const struct compact_map *map, struct qd_err *err);
 
-/* Streams behind cluster `end`, and in the first round all, when they are packed badly; dry_run only counts them. */
+/*
+ * Streams behind cluster `end`, and in the first round all, when they are packed badly; dry_run
+ * only counts them.
+ */
 int compact_move_streams(struct compact *c, uint64_t end, bool dry_run, uint64_t *ret_nstreams,
 			 struct qd_err *err);
 int compact_move_tables(struct compact *c, const struct compact_map *map, struct qd_err *err);

@@ -34,7 +34,8 @@ static uint64_t cluster_of(const struct making *m, uint64_t off)
 
 /* ---- lists ---- */
 
-static int add_single(struct making *m, uint64_t cluster, enum compact_kind kind, uint64_t where, struct qd_err *err)
+static int add_single(struct making *m, uint64_t cluster, enum compact_kind kind, uint64_t where,
+		      struct qd_err *err)
 {
 	struct compact_map *map = m->map;
 
@@ -81,7 +82,8 @@ static int add_run(struct making *m, uint64_t first, uint64_t nclusters, enum co
 static int add_table(struct making *m, uint64_t off, uint64_t nbytes, enum compact_run_kind kind,
 		     uint64_t pointer, struct qd_err *err)
 {
-	return add_run(m, cluster_of(m, off), qd_div_up(nbytes, m->img->geom.cluster_size), kind, pointer, err);
+	return add_run(m, cluster_of(m, off), qd_div_up(nbytes, m->img->geom.cluster_size), kind, pointer,
+		       err);
 }
 
 static int compare_singles(const void *pa, const void *pb)
@@ -105,7 +107,8 @@ static int sort_singles(struct making *m, struct qd_err *err)
 		if (!last || last->cluster != s->cluster)
 			map->singles[kept++] = *s;
 		else if (s->kind != COMPACT_L2 || last->kind != COMPACT_L2)
-			return qd_err_set(err, QD_E_CORRUPT, "two tables lie at 0x%" PRIx64 ", and the image is not "
+			return qd_err_set(err, QD_E_CORRUPT,
+					  "two tables lie at 0x%" PRIx64 ", and the image is not "
 					  "changed: run qdedup check",
 					  s->cluster << m->img->geom.cluster_bits);
 	}
@@ -117,7 +120,8 @@ const struct compact_single *compact_map_single(const struct compact_map *map, u
 {
 	struct compact_single key = { .cluster = cluster };
 
-	return map->nsingles ? bsearch(&key, map->singles, map->nsingles, sizeof(key), compare_singles) : NULL;
+	return map->nsingles ? bsearch(&key, map->singles, map->nsingles, sizeof(key),
+				       compare_singles) : NULL;
 }
 
 /* ---- layers ---- */
@@ -167,7 +171,8 @@ static int add_snapshot_tables(struct making *m, struct qd_err *err)
 
 		rc = qd_snapshot_decode(table + pos, nbytes - pos, 0, &e, &entry_nbytes, err);
 		if (rc == 0)
-			rc = add_table(m, e.l1_off, (uint64_t)e.l1_entries * 8, COMPACT_NAMED, off + pos, err);
+			rc = add_table(m, e.l1_off, (uint64_t)e.l1_entries * 8, COMPACT_NAMED, off + pos,
+				       err);
 		pos += entry_nbytes;
 	}
 	free(table);
@@ -180,7 +185,8 @@ static int add_header_tables(struct making *m, struct qd_err *err)
 	int rc = add_run(m, 0, 1, COMPACT_NAMING, 0, err);
 
 	if (rc == 0)
-		rc = add_table(m, h->l1_off, (uint64_t)h->l1_entries * 8, COMPACT_NAMING, QD_HEADER_OFF_L1_OFF, err);
+		rc = add_table(m, h->l1_off, (uint64_t)h->l1_entries * 8, COMPACT_NAMING,
+			       QD_HEADER_OFF_L1_OFF, err);
 	if (rc == 0)
 		rc = add_run(m, cluster_of(m, h->reftable_off), h->reftable_clusters, COMPACT_REFTABLE,
 			     QD_HEADER_OFF_REFTABLE_OFF, err);
@@ -205,7 +211,8 @@ static int add_bitmap_data(struct making *m, uint64_t table_off, uint64_t entrie
 			uint64_t off = qd_entry_host_off(qd_get_be64(buf + i * 8));
 
 			if (off)
-				rc = add_single(m, cluster_of(m, off), COMPACT_BITMAP, table_off + (at + i) * 8, err);
+				rc = add_single(m, cluster_of(m, off), COMPACT_BITMAP,
+						table_off + (at + i) * 8, err);
 		}
 	}
 	free(buf);
@@ -305,7 +312,8 @@ static int take_streams(void *ctx, struct qd_survey_content *v, unsigned n, stru
 		if (!qd_l2_is_compressed(v[i].c.entry))
 			continue;
 		qd_l2_clusters(&m->img->geom, v[i].c.entry, &first, &last);
-		if (run && map->infos[map->nruns - 1].kind == COMPACT_STREAMS && run->first + run->nclusters >= first)
+		if (run && map->infos[map->nruns - 1].kind == COMPACT_STREAMS &&
+		    run->first + run->nclusters >= first)
 			run->nclusters = qd_max_u64(run->nclusters, last + 1 - run->first);
 		else
 			rc = add_run(m, first, last + 1 - first, COMPACT_STREAMS, 0, err);
@@ -357,7 +365,8 @@ static int add_move(void *ctx, uint64_t from, uint64_t to, struct qd_err *err)
 int compact_map_make(const struct compact *c, struct qd_image *img, struct qd_alloc *alloc,
 		     struct compact_map *map, struct qd_err *err)
 {
-	struct making m = { .img = img, .map = map, .alloc = alloc, .planning = c->res->stage == QD_COMPACT_READING,
+	struct making m = { .img = img, .map = map, .alloc = alloc,
+			    .planning = c->res->stage == QD_COMPACT_READING,
 			    .move_limit = qd_max_u64(c->memory / BYTES_PER_MOVE, 1024) };
 	struct qd_survey_opts opts = { .threads = 1, .memory = c->memory / 4 };
 	struct qd_survey_ops ops = { .want = qd_survey_want_nothing, .commit = take_streams };

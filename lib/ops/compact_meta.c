@@ -72,7 +72,8 @@ static const struct compact_move *find_move(const struct compact_map *map, uint6
 	return lo < map->nmoves && map->moves[lo].from == from ? &map->moves[lo] : NULL;
 }
 
-static int redirect_l1(struct qd_change *ch, const struct compact_map *map, const uint64_t *l1, uint64_t l1_off,
+static int redirect_l1(struct qd_change *ch, const struct compact_map *map, const uint64_t *l1,
+		       uint64_t l1_off,
 		       uint64_t entries, struct qd_err *err)
 {
 	uint32_t bits = ch->img->geom.cluster_bits;
@@ -155,7 +156,8 @@ static int move_block(struct compact *c, struct qd_change *ch, const struct comp
 	return rc ? rc : qd_alloc_move_block(ch->alloc, s->where, m->to, err);
 }
 
-static int move_singles(struct compact *c, struct qd_change *ch, const struct compact_map *map, struct qd_err *err)
+static int move_singles(struct compact *c, struct qd_change *ch, const struct compact_map *map,
+			struct qd_err *err)
 {
 	int rc = each_table(c, ch, map, false, take_single, err);
 
@@ -202,7 +204,8 @@ static int move_run(struct compact *c, struct qd_change *ch, const struct qd_com
  * A table is copied as it stands in the file, so what changed in it must be there: each run is
  * flushed before the next one.
  */
-static int move_runs(struct compact *c, struct qd_change *ch, const struct compact_map *map, struct qd_err *err)
+static int move_runs(struct compact *c, struct qd_change *ch, const struct compact_map *map,
+		     struct qd_err *err)
 {
 	int rc = 0;
 
