@@ -126,12 +126,20 @@ static int add_amount(struct amounts *a, const struct qd_geom *g, uint64_t entry
 	return 0;
 }
 
-/* One amount for each cluster, ascending. */
+static bool is_ascending(const struct amounts *a)
+{
+	for (uint64_t i = 1; i < a->n; i++)
+		if (a->v[i - 1].cluster > a->v[i].cluster)
+			return false;
+	return true;
+}
+
+/* One amount for each cluster, ascending, as those to be lowered mostly come. */
 static void sum_up(struct amounts *a)
 {
 	uint64_t kept = 0;
 
-	if (a->n)
+	if (!is_ascending(a))
 		qsort(a->v, a->n, sizeof(*a->v), compare_amounts);
 	for (uint64_t i = 0; i < a->n; i++) {
 		if (kept && a->v[kept - 1].cluster == a->v[i].cluster)

@@ -202,6 +202,88 @@ static void released_clusters_wait_to_be_settled(void)
 	tear_down(&s);
 }
 
+/* Writes to the clusters [first, end), as if they held data. */
+static void mark_bytes(struct setup *s, uint64_t first, uint64_t end)
+{
+	uint8_t buf[CLUSTER];
+
+	memset(buf, 0xee, sizeof(buf));
+	for (; first < end; first++)
+		CU_ASSERT_EQUAL(qd_io_write(s->io, buf, sizeof(buf), first * CLUSTER, NULL), 0);
+}
+
+static bool holds_bytes(struct setup *s, uint64_t cluster)
+{
+	uint8_t byte = 0;
+
+	CU_ASSERT_EQUAL(qd_io_read(s->io, &byte, 1, cluster * CLUSTER, NULL), 0);
+	return byte != 0;
+}
+
+/* Claims 3 to 9, marks their bytes and frees 4 and 7 without making holes. */
+static void free_two(struct setup *s)
+{
+	set_up(s, 4);
+	for (unsigned i = 3; i < 10; i++)
+		CU_ASSERT_EQUAL(claim(s), i);
+	mark_bytes(s, 3, 10);
+	qd_alloc_keep_bytes(s->alloc);
+	CU_ASSERT_EQUAL(qd_alloc_release(s->alloc, 4, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_release(s->alloc, 7, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_settle(s->alloc, NULL), 0);
+	save(s);
+	close_alloc(s);
+	CU_ASSERT_EQUAL_FATAL(open_alloc(s, 4, NULL), 0);
+}
+
+static void holes_take_in_free_clusters_when_told(void)
+{
+	for (int around = 0; around < 2; around++) {
+		static const uint64_t released[] = { 8, 3, 5, 6 };
+		struct setup s;
+
+		free_two(&s);
+		if (around)
+			qd_alloc_punch_around(s.alloc);
+		for (unsigned i = 0; i < 4; i++)
+			CU_ASSERT_EQUAL(qd_alloc_release(s.alloc, released[i], NULL), 0);
+		CU_ASSERT_EQUAL(qd_alloc_settle(s.alloc, NULL), 0);
+		for (uint64_t c = 3; c < 9; c++)
+			CU_ASSERT_EQUAL(holds_bytes(&s, c), !around && (c == 4 || c == 7));
+		CU_ASSERT_TRUE(holds_bytes(&s, 9));
+		tear_down(&s);
+	}
+}
+
+/* 5 and 6 are in use: the holes on both sides leave them alone. */
+static void holes_never_take_in_what_is_in_use(void)
+{
+	struct setup s;
+
+	free_two(&s);
+	qd_alloc_punch_around(s.alloc);
+	CU_ASSERT_EQUAL(qd_alloc_release(s.alloc, 3, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_release(s.alloc, 8, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_settle(s.alloc, NULL), 0);
+	for (uint64_t c = 3; c < 10; c++)
+		CU_ASSERT_EQUAL(holds_bytes(&s, c), c != 3 && c != 8);
+	tear_down(&s);
+}
+
+static void bytes_of_all_free_clusters_can_be_given_back(void)
+{
+	struct setup s;
+
+	free_two(&s);
+	mark_bytes(&s, 10, 12);
+	close_alloc(&s);
+	CU_ASSERT_EQUAL_FATAL(open_alloc(&s, 4, NULL), 0);
+	CU_ASSERT_EQUAL(qd_alloc_punch_free(s.alloc, NULL), 0);
+	for (uint64_t c = 3; c < 12; c++)
+		CU_ASSERT_EQUAL(holds_bytes(&s, c), c < 10 && c != 4 && c != 7);
+	tear_down(&s);
+}
+
 static void a_cluster_is_free_when_the_last_reference_is(void)
 {
 	struct setup s;
@@ -434,6 +516,9 @@ CU_ErrorCode suite_alloc(void)
 	static const struct qd_test tests[] = {
 		QD_TEST(counts_are_those_of_a_model_at_every_width),
 		QD_TEST(released_clusters_wait_to_be_settled),
+		QD_TEST(holes_take_in_free_clusters_when_told),
+		QD_TEST(holes_never_take_in_what_is_in_use),
+		QD_TEST(bytes_of_all_free_clusters_can_be_given_back),
 		QD_TEST(a_cluster_is_free_when_the_last_reference_is),
 		QD_TEST(what_settling_frees_is_known_before),
 		QD_TEST(what_holds_a_structure_is_never_claimed),
