@@ -87,18 +87,20 @@ for cs in 64K 4K; do
 	row "unique $cs" theirs ours 1.5
 	rm theirs ours
 	for ((n = 0; n < runs; n++)); do
+		cp dup50.qcow2 disk.qcow2
 		rm -f out.qcow2
-		warm dup50.qcow2
-		seconds theirs "$qdedup" convert -q -t unsafe -o cluster_size=$cs dup50.qcow2 out.qcow2
-		rm out.qcow2
+		warm disk.qcow2
+		seconds theirs "$qdedup" convert -q -t unsafe -o cluster_size=$cs disk.qcow2 out.qcow2
+		seconds ours "$qdedup" dedup -q -t unsafe disk.qcow2
 		dedup_fresh compact --compact
 		dedup_fresh nopunch --no-punch
-		dedup_fresh ours
 	done
 	row "half $cs" theirs ours 1
 	row "compact $cs" theirs compact
 	row "no-punch $cs" theirs nopunch
 	rm theirs ours compact nopunch
+	cp dup50.qcow2 disk.qcow2
+	"$qdedup" dedup -q -t unsafe disk.qcow2
 	read -r read < <("$qdedup" dedup -n --output=json disk.qcow2 | sed -n 's/.*"bytes-read": \([0-9]*\).*/\1/p')
 	printf ' %-14s %s bytes of data read\n' "again $cs" "$read"
 	[ "$read" -eq 0 ] || missed=1
