@@ -18,9 +18,12 @@ qemu-img snapshot -c one shared.qcow2
 qemu-io -c 'write -P 1 0 100K' shared.qcow2 >/dev/null
 ok "$QDEDUP" convert -q --no-pin --no-index -o cluster_size=512 mixed.raw unpinned.qcow2
 echo "seed $seed"
+qemu=0
 for mode in drop keep; do
-	"${QD_CRASH:-$_top/build/release/crash}/crash_rehash" -S $seed -m 60 -q 12 -M $mode ./*.qcow2 >out
+	"${QD_CRASH:-$_top/build/release/crash}/crash_rehash" -S $seed -m 60 -q 2 -M $mode ./*.qcow2 >out
 	cat out
 	[ "$(cut -d ' ' -f 1 out)" -ge 200 ] || die 'too few crash states'
-	[ "$(cut -d ' ' -f 6 out)" -ge 10 ] || die 'QEMU judged too few crash states'
+	qemu=$((qemu + $(cut -d ' ' -f 6 out)))
 done
+# With those of 540, 500 at least.
+[ $qemu -ge 250 ] || die "QEMU judged only $qemu crash states"

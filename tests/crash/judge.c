@@ -297,6 +297,14 @@ static bool try_repair(struct state *s)
 	return is_good_status(s, "repair", &res.after, false) && is_final(s, "repair", s->io);
 }
 
+/* The last state: one of each qemu_every, which one of them the seed says. */
+static bool is_sampled(const struct judge *j)
+{
+	uint64_t every = j->o->qemu_every, n = j->nstates - 1;
+
+	return n % every == mix(j->salt + n / every) % every;
+}
+
 static bool try_crash(struct judge *j, const struct crash *c)
 {
 	struct state s = { .j = j, .crash = *c };
@@ -310,7 +318,7 @@ static bool try_crash(struct judge *j, const struct crash *c)
 	good = good && try_repair(&s);
 	for (const struct judge_way *way = j->o->task->ways; good && way && way->name; way++)
 		good = try_way(&s, way, false, j->o->task->completes);
-	if (good && j->qemu && mix(c->seed ^ j->salt) % j->o->qemu_every == 0)
+	if (good && j->qemu && is_sampled(j))
 		good = try_qemu(&s);
 	free(s.disk);
 	qd_io_close(s.io);
