@@ -2,9 +2,11 @@
 /*
  * The hash table of an image whose clusters move.  Its records name clusters by where they
  * lie, so before the first one moves the container is taken out, its records, those of
- * the journal's log included, kept in a temporary file; each move is remembered; and at the end a new container is made of the
- * records of the clusters that are still there, by their new names.  Of a table in state partial
- * only the records of pinned clusters are kept: nobody knows of the others.
+ * the journal's log included, kept in a temporary file; each move is remembered; and at the end
+ * a new container is made of the records of the clusters that are still there, by their new
+ * names.  Of a table in state partial only the records of pinned clusters are kept: nobody knows of
+ * the others.  But where the image has snapshots of its own, which is why the state is no better, all
+ * are kept if they tell of exactly what the tables refer to (ops/verify.c says what that is worth).
  *
  *	was    now -> was          record of `was`
  *	5      5                   kept as it is
@@ -20,6 +22,7 @@
 #include "dedup/container.h"
 #include "dedup/records.h"
 #include "format/entry.h"
+#include "ops/known.h"
 #include "ops/merge.h"
 
 struct renamed {		/* a compressed cluster */
@@ -37,7 +40,7 @@ struct compact_index {
 	uint64_t nstreams;
 	uint64_t log_nbytes, redo_nbytes;
 	uint64_t generation;		/* of the container that was taken out */
-	bool valid;			/* every record held; else those of pinned clusters */
+	bool valid;			/* every record held */
 	const char *path;		/* external: its file */
 };
 
@@ -200,22 +203,62 @@ struct putting {
 	struct compact_index *ix;
 	struct qd_table_maker *maker;
 	struct qd_pinned *pinned;
+	const struct qd_image *img;
+	uint64_t nsame;			/* records that the tables agree with */
+	bool differs;			/* the tables refer to something that has no record */
+	bool all;			/* records of clusters that are not pinned, too */
 };
+
+/* 1: *ret_record is what was known of a cluster before it moved; 0: there is none. */
+static int find_record(struct compact_index *ix, uint64_t entry, struct qd_record *ret_record, struct qd_err *err)
+{
+	uint64_t was;
+	int rc = original(ix, entry, &was, err);
+
+	return rc ? rc : qd_table_find(ix->table, was, ret_record, err);
+}
+
+static int hold_against_tables(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
+{
+	struct putting *p = ctx;
+	struct qd_record record;
+
+	for (unsigned i = 0; i < n; i++) {
+		int rc = find_record(p->ix, v[i].c.entry, &record, err);
+
+		if (rc < 0)
+			return rc;
+		p->nsame += rc == 1 && qd_known_same_place(p->img, &v[i].c, &record);
+		p->differs = p->differs || (rc == 0 && v[i].c.references);
+	}
+	return 0;
+}
+
+/* Which records are kept? */
+static int choose(struct putting *p, const struct qd_survey_opts *opts, struct qd_err *err)
+{
+	struct qd_survey_ops ops = { .want = qd_survey_want_nothing, .commit = hold_against_tables };
+	int rc;
+
+	p->all = p->ix->valid;
+	if (p->all || !qd_image_has_own_snapshots(p->img))
+		return 0;
+	rc = qd_survey_walk(p->img, opts, &ops, p, NULL, err);
+	p->all = !p->differs && p->nsame == qd_table_nrecords(p->ix->table);
+	return rc;
+}
 
 static int put_records(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
 {
 	struct putting *p = ctx;
 	struct qd_record record;
-	uint64_t was;
 
 	for (unsigned i = 0; i < n; i++) {
 		int rc;
 
-		if (!p->ix->valid && !qd_pinned_has(p->pinned, v[i].c.entry))
+		if (!p->all && !qd_pinned_has(p->pinned, v[i].c.entry))
 			continue;
-		rc = original(p->ix, v[i].c.entry, &was, err);
-		if (rc == 0)
-			rc = qd_table_find(p->ix->table, was, &record, err);
+		rc = find_record(p->ix, v[i].c.entry, &record, err);
 		if (rc < 0)
 			return rc;
 		if (rc == 0)
@@ -261,6 +304,9 @@ int compact_index_put(struct compact *c, struct qd_err *err)
 	if (!c->index)
 		return 0;
 	rc = compact_open(c, &img, err);
+	p.img = img;
+	if (rc == 0)
+		rc = choose(&p, &opts, err);
 	if (rc == 0)
 		rc = qd_pinned_load(img, &none, c->memory / 8, &p.pinned, err);
 	if (rc == 0)

@@ -120,18 +120,13 @@ bool dedup_index_knows(void *ctx, struct qd_survey_content *x)
 	return true;
 }
 
-int dedup_record(struct dedup *d, const struct dedup_keeper *k, const uint8_t *digest, bool full,
-		 struct qd_err *err)
+int dedup_record_again(struct dedup *d, const struct dedup_keeper *k, const uint8_t *digest, bool full,
+		       struct qd_err *err)
 {
-	struct qd_record r = { .entry = k->entry, .guest = k->guest }, old;
+	struct qd_record r = { .entry = k->entry, .guest = k->guest };
 
 	if (!d->maker)
 		return 0;
-	if (!full) {
-		d->nrecords++;
-		d->nsame += d->compared && qd_known_find(d->compared, k->entry, &old, NULL) == 1 &&
-			    memcmp(old.hash, digest, d->digest->nbytes) == 0;
-	}
 	if (full)
 		r.flags |= QD_RECORD_FULL;
 	if (k->partial)
@@ -140,6 +135,16 @@ int dedup_record(struct dedup *d, const struct dedup_keeper *k, const uint8_t *d
 		r.flags |= QD_RECORD_SNAPSHOT;
 	memcpy(r.hash, digest, d->digest->nbytes);
 	return qd_table_maker_add(d->maker, &r, err);
+}
+
+int dedup_record(struct dedup *d, const struct dedup_keeper *k, const uint8_t *digest, struct qd_err *err)
+{
+	struct qd_record old;
+
+	d->nrecords += d->maker != NULL;
+	d->nsame += d->maker && d->compared && qd_known_find(d->compared, k->entry, &old, NULL) == 1 &&
+		    memcmp(old.hash, digest, d->digest->nbytes) == 0;
+	return dedup_record_again(d, k, digest, false, err);
 }
 
 bool dedup_index_needed(const struct dedup *d)

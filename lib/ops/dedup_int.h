@@ -92,14 +92,15 @@ int dedup_upgrade(struct dedup *d, struct qd_err *err);
 
 /*
  * dedup_index.c, in this order: looks at what there is and chooses the digest; sets up
- * what the plan needs; the survey's question; a record of a cluster that stays; is
- * there anything to write; writes (open the image again).
+ * what the plan needs; the survey's question; a record of a cluster that stays, and another one in
+ * its place when more refers to it; is there anything to write; writes (open the image again).
  */
 int dedup_index_open(struct dedup *d, struct qd_err *err);
 int dedup_index_begin(struct dedup *d, struct qd_err *err);
 bool dedup_index_knows(void *ctx, struct qd_survey_content *x);
-int dedup_record(struct dedup *d, const struct dedup_keeper *k, const uint8_t *digest, bool full,
-		 struct qd_err *err);
+int dedup_record(struct dedup *d, const struct dedup_keeper *k, const uint8_t *digest, struct qd_err *err);
+int dedup_record_again(struct dedup *d, const struct dedup_keeper *k, const uint8_t *digest, bool full,
+		       struct qd_err *err);
 bool dedup_index_needed(const struct dedup *d);
 int dedup_index_check_room(struct dedup *d, struct qd_err *err);
 int dedup_index_write(struct dedup *d, struct qd_err *err);

@@ -156,7 +156,7 @@ static int keep(struct dedup *d, const struct qd_survey_content *x, bool replace
 	if (rc == 0 && d->digests)
 		rc = qd_records_put(d->digests, x->number, x->digest, err);
 	if (rc == 0)
-		rc = dedup_record(d, &k, x->digest, false, err);
+		rc = dedup_record(d, &k, x->digest, err);
 	if (rc || x->number > QD_INDEX_VALUE_MAX)
 		return rc;
 	return replaces ? qd_index_replace(d->index, print_of(d, x), old, x->number, err) :
@@ -175,6 +175,16 @@ static int give_up(struct dedup *d, const struct qd_surveyed *c, struct qd_move 
 	return rc ? rc : dedup_add_move(d, m, err);
 }
 
+/* The record names the first guest cluster, of the active layer if any, and c's entries come to k's. */
+static bool takes_first_place(struct dedup_keeper *k, const struct qd_surveyed *c)
+{
+	if (c->in_active < k->in_active || (c->in_active == k->in_active && c->guest >= k->guest))
+		return false;
+	k->guest = c->guest;
+	k->in_active = c->in_active;
+	return true;
+}
+
 static int merge(struct dedup *d, const struct qd_survey_content *x, uint64_t number, struct dedup_keeper *k,
 		 bool *ret_full, struct qd_err *err)
 {
@@ -184,12 +194,15 @@ static int merge(struct dedup *d, const struct qd_survey_content *x, uint64_t nu
 	if (rc)
 		return rc;
 	if (*ret_full)
-		return dedup_record(d, k, x->digest, true, err);
+		return dedup_record_again(d, k, x->digest, true, err);
 	m.pin = !k->pinned && !d->opts->no_pin;
 	d->result->pinned += m.pin;
 	d->result->freed++;
 	k->pinned = k->pinned || m.pin;
-	rc = qd_records_put(d->keepers, number, k, err);
+	if (takes_first_place(k, &x->c))
+		rc = dedup_record_again(d, k, x->digest, false, err);
+	if (rc == 0)
+		rc = qd_records_put(d->keepers, number, k, err);
 	return rc ? rc : give_up(d, &x->c, &m, err);
 }
 

@@ -307,6 +307,15 @@ bool qd_known_holds(const struct qd_container *c, const struct qd_image *img, co
 	return !img->geom.extended_l2 || qd_l2_is_compressed(s->entry) || (uint32_t)s->bitmap == UINT32_MAX;
 }
 
+bool qd_known_same_place(const struct qd_image *img, const struct qd_surveyed *s, const struct qd_record *record)
+{
+	bool partial = img->geom.extended_l2 && !qd_l2_is_compressed(s->entry) && !s->mixed &&
+		       (uint32_t)s->bitmap != UINT32_MAX;
+	uint8_t flags = (uint8_t)((s->in_active ? 0 : QD_RECORD_SNAPSHOT) | (partial ? QD_RECORD_PARTIAL : 0));
+
+	return record->guest == s->guest && (record->flags & ~QD_RECORD_FULL) == flags;
+}
+
 const struct qd_digest *qd_known_digest(const struct qd_known *k)
 {
 	return qd_table_digest(k->table);

@@ -39,6 +39,12 @@ int qd_known_each(struct qd_known *k, int (*fn)(void *ctx, const struct qd_recor
 bool qd_known_holds(const struct qd_container *c, const struct qd_image *img, const struct qd_surveyed *s,
 		    const struct qd_record *record);
 
+/*
+ * Does a record tell of the same places as the tables?  Where all do, and nothing else is referred to, nothing
+ * was allocated or freed since the index was written.
+ */
+bool qd_known_same_place(const struct qd_image *img, const struct qd_surveyed *s, const struct qd_record *record);
+
 /* Records, those of damaged blocks included. */
 uint64_t qd_known_count(const struct qd_known *k);
 

@@ -46,12 +46,6 @@ struct verify {
 
 /* ---- comparing ---- */
 
-static bool is_partial(const struct verify *v, const struct qd_surveyed *c)
-{
-	return v->img->geom.extended_l2 && !qd_l2_is_compressed(c->entry) && !c->mixed &&
-	       (uint32_t)c->bitmap != UINT32_MAX;
-}
-
 static bool want(void *ctx, const struct qd_surveyed *c, uint64_t number)
 {
 	struct verify *v = ctx;
@@ -77,15 +71,6 @@ static int add_entry(struct entries *e, uint64_t entry, struct qd_err *err)
 	return 0;
 }
 
-/* Does the record tell of the same places as the tables? */
-static bool is_same_place(const struct verify *v, const struct qd_surveyed *c, const struct qd_record *record)
-{
-	uint8_t flags = (uint8_t)((c->in_active ? 0 : QD_RECORD_SNAPSHOT) |
-				  (is_partial(v, c) ? QD_RECORD_PARTIAL : 0));
-
-	return record->guest == c->guest && (record->flags & ~QD_RECORD_FULL) == flags;
-}
-
 static int compare(struct verify *v, const struct qd_survey_content *x, struct qd_err *err)
 {
 	const struct qd_geom *g = &v->img->geom;
@@ -96,7 +81,7 @@ static int compare(struct verify *v, const struct qd_survey_content *x, struct q
 	if (rc != 1)
 		return rc < 0 ? rc : qd_err_set(err, QD_E_IO, "the index changed while it was read");
 	proven = qd_known_holds(v->index, v->img, &x->c, &record);
-	v->nsame += is_same_place(v, &x->c, &record);
+	v->nsame += qd_known_same_place(v->img, &x->c, &record);
 	v->nunproven += !proven;
 	v->result->checked++;
 	v->result->bytes_read += compressed ? qd_l2_compressed(g, x->c.entry).nbytes : g->cluster_size;

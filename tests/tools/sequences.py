@@ -451,7 +451,7 @@ class Sequence:
         if self.snaps:
             name = self.rng.choice(sorted(self.snaps))
             if len(self.snaps[name]) != len(self.active) and (self.v2 or self.bitmaps):
-                return
+                return      # QEMU refuses to resize those
             if self.qemu_img("snapshot", "-a", name, "disk", may_fail=self.rb <= 8):
                 self.active = bytearray(self.snaps[name])
 
@@ -661,7 +661,7 @@ class Sequence:
         self.loose = "--no-pin" in more
         state = self.json(QDEDUP, "stats", "--output=json", "disk")["index"]
         if "--no-index" not in more and state["state"] != "absent":
-            self.took_index(more if state["location"] != "image" else [])
+            self.took_index([] if state["location"] == "image" else more + self.index_arg())
         elif state["state"] == "absent":
             self.file = None
         self.sure = True
@@ -858,6 +858,9 @@ class Sequence:
         if not found or known is None:
             return
         entry = self.rng.choice(sorted(found))
+        sizes = {name: len(disk) for name, disk in [("active", self.active), *self.snaps.items()]}
+        if any(int(p.rsplit(":", 1)[1]) + self.cs > sizes[p.rsplit(":", 1)[0]] for p in found[entry]):
+            return      # what is past the end of a disk has a hash, too
         image = Image(self.path("disk"))
         off, n = image.stream(entry) if entry >> 62 & 1 else (entry, image.cs)
         at, bit = off + self.rng.randrange(n), 1 << self.rng.randrange(8)
