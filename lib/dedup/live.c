@@ -13,26 +13,18 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "dedup/entry_map.h"
 #include "dedup/index.h"
 #include "dedup/log.h"
+#include "dedup/pin_bits.h"
 #include "format/entry.h"
 
-#define NONE UINT64_MAX
+#define NONE QD_ENTRY_MAP_NONE
 
 struct overlay {			/* what the log says of an entry */
 	struct qd_record record;
 	bool revoked;
 	bool dead;			/* a later one is of the same entry */
-};
-
-struct slot {				/* of a set or map; entry 0: free */
-	uint64_t entry;
-	uint64_t value;
-};
-
-struct map {
-	struct slot *slots;
-	uint64_t nslots, used;
 };
 
 struct qd_live {
@@ -44,9 +36,9 @@ struct qd_live {
 	struct qd_index *index;
 	struct overlay *overlay;
 	uint64_t noverlay, capacity;
-	struct map by_entry;		/* entry -> number in the overlay */
-	struct map new_pins;		/* entries pinned since */
-	struct qd_pinned *pinned;
+	struct qd_entry_map by_entry;		/* entry -> number in the overlay */
+	struct qd_entry_map new_pins;		/* pinned entries that the overlay tells of, or since */
+	struct qd_pin_bits *pinned;	/* records of the table */
 	bool has_compressed;
 	uint8_t last_hash[QD_DIGEST_MAX];	/* of the last find */
 	struct qd_write_candidate found[QD_WRITE_CANDIDATES];	/* by it */
@@ -55,52 +47,6 @@ struct qd_live {
 	uint64_t reuse;			/* a value of that fingerprint that is of no use any more; NONE */
 	struct qd_write_hook hook;
 };
-
-/* ---- maps ---- */
-
-static struct slot *find_slot(const struct map *m, uint64_t entry)
-{
-	uint64_t i = (entry * 0x9e3779b97f4a7c15ull) >> 17;
-
-	for (i &= m->nslots - 1; m->slots[i].entry && m->slots[i].entry != entry;)
-		i = (i + 1) & (m->nslots - 1);
-	return &m->slots[i];
-}
-
-static int grow_map(struct map *m, struct qd_err *err)
-{
-	struct map larger = { .nslots = m->nslots ? m->nslots * 2 : 256, .used = m->used };
-
-	larger.slots = calloc((size_t)larger.nslots, sizeof(*larger.slots));
-	if (!larger.slots)
-		return qd_err_nomem(err, "the index");
-	for (uint64_t i = 0; i < m->nslots; i++)
-		if (m->slots[i].entry)
-			*find_slot(&larger, m->slots[i].entry) = m->slots[i];
-	free(m->slots);
-	*m = larger;
-	return 0;
-}
-
-static int map_set(struct map *m, uint64_t entry, uint64_t value, struct qd_err *err)
-{
-	struct slot *s;
-	int rc = m->used >= m->nslots / 2 ? grow_map(m, err) : 0;
-
-	if (rc)
-		return rc;
-	s = find_slot(m, entry);
-	m->used += s->entry == 0;
-	*s = (struct slot){ .entry = entry, .value = value };
-	return 0;
-}
-
-static uint64_t map_get(const struct map *m, uint64_t entry)
-{
-	const struct slot *s = m->nslots ? find_slot(m, entry) : NULL;
-
-	return s && s->entry ? s->value : NONE;
-}
 
 /* ---- records ---- */
 
@@ -125,7 +71,7 @@ static int add_value(struct qd_live *l, const struct qd_record *record, uint64_t
 /* The last word on an entry, from here on. */
 static int overlay_put(struct qd_live *l, const struct qd_record *record, bool revoked, struct qd_err *err)
 {
-	uint64_t old = map_get(&l->by_entry, record->entry);
+	uint64_t old = qd_entry_map_get(&l->by_entry, record->entry);
 	int rc;
 
 	if (l->noverlay == l->capacity) {
@@ -138,7 +84,7 @@ static int overlay_put(struct qd_live *l, const struct qd_record *record, bool r
 		l->capacity = capacity;
 	}
 	l->overlay[l->noverlay] = (struct overlay){ .record = *record, .revoked = revoked };
-	rc = map_set(&l->by_entry, record->entry, l->noverlay, err);
+	rc = qd_entry_map_set(&l->by_entry, record->entry, l->noverlay, err);
 	if (rc)
 		return rc;
 	if (old != NONE)
@@ -151,7 +97,7 @@ static int overlay_put(struct qd_live *l, const struct qd_record *record, bool r
 /* 1: *ret_record is what holds of the entry; 0: nothing does. */
 static int find_record(struct qd_live *l, uint64_t entry, struct qd_record *ret_record, struct qd_err *err)
 {
-	uint64_t n = map_get(&l->by_entry, entry);
+	uint64_t n = qd_entry_map_get(&l->by_entry, entry);
 
 	if (n == NONE)
 		return qd_table_find(l->table, entry, ret_record, err);
@@ -192,7 +138,7 @@ static int take_value(struct qd_live *l, uint64_t value, struct qd_record *ret_r
 	rc = qd_table_get(l->table, value, ret_record, err);
 	if (rc)
 		return rc;
-	return map_get(&l->by_entry, ret_record->entry) == NONE &&
+	return qd_entry_map_get(&l->by_entry, ret_record->entry) == NONE &&
 	       !(ret_record->flags & (QD_RECORD_FULL | QD_RECORD_PARTIAL));
 }
 
@@ -262,14 +208,18 @@ static bool is_pinned(void *ctx, uint64_t entry)
 {
 	const struct qd_live *l = ctx;
 
-	return qd_pinned_has(l->pinned, entry) || map_get(&l->new_pins, entry) != NONE;
+	for (unsigned i = 0; i < l->nfound; i++)
+		if (l->found[i].entry == entry && l->found_value[i] < l->nrecords &&
+		    qd_pin_bits_has(l->pinned, l->found_value[i]))
+			return true;
+	return qd_entry_map_get(&l->new_pins, entry) != NONE;
 }
 
 static int pinned(void *ctx, uint64_t entry, struct qd_err *err)
 {
 	struct qd_live *l = ctx;
 
-	return map_set(&l->new_pins, entry, 1, err);
+	return qd_entry_map_set(&l->new_pins, entry, 1, err);
 }
 
 static int redo(void *ctx, struct qd_queue *queue, struct qd_err *err)
@@ -362,6 +312,13 @@ static int load_change(void *ctx, enum qd_journal_type type, const struct qd_rec
 	return overlay_put(ctx, record, type == QD_JOURNAL_REVOKE, err);
 }
 
+static int load_pin(void *ctx, uint64_t entry, struct qd_err *err)
+{
+	struct qd_live *l = ctx;
+
+	return qd_entry_map_get(&l->by_entry, entry) == NONE ? 0 : qd_entry_map_set(&l->new_pins, entry, 1, err);
+}
+
 static int load_record(void *ctx, uint64_t n, const struct qd_record *record, struct qd_err *err)
 {
 	struct qd_live *l = ctx;
@@ -369,7 +326,7 @@ static int load_record(void *ctx, uint64_t n, const struct qd_record *record, st
 	int rc;
 
 	l->has_compressed = l->has_compressed || qd_l2_is_compressed(record->entry);
-	if (map_get(&l->by_entry, record->entry) != NONE)
+	if (qd_entry_map_get(&l->by_entry, record->entry) != NONE)
 		return 0;
 	rc = is_gone(l, record->entry, &gone, err);
 	if (rc)
@@ -404,9 +361,9 @@ static int load(struct qd_live *l, struct qd_err *err)
 	if (rc == 0)
 		rc = qd_index_new(l->o.memory, l->o.tmpdir, &l->index, err);
 	if (rc == 0)
-		rc = qd_pinned_load(l->o.img, &l->o.container->ext, l->o.memory, &l->pinned, err);
-	if (rc == 0)
 		rc = qd_journal_log_walk(l->o.journal, load_change, l, err);
+	if (rc == 0)
+		rc = qd_pin_bits_load(l->o.img, l->o.container, l->o.memory, load_pin, l, &l->pinned, err);
 	if (rc == 0)
 		rc = drop_gone(l, err);
 	return rc ? rc : qd_table_walk(l->table, load_record, l, err);
@@ -442,12 +399,12 @@ void qd_live_free(struct qd_live *l)
 {
 	if (!l)
 		return;
-	qd_pinned_free(l->pinned);
+	qd_pin_bits_free(l->pinned);
 	qd_index_free(l->index);
 	qd_digester_free(l->digester);
 	free(l->overlay);
-	free(l->by_entry.slots);
-	free(l->new_pins.slots);
+	qd_entry_map_free(&l->by_entry);
+	qd_entry_map_free(&l->new_pins);
 	free(l);
 }
 

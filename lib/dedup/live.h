@@ -7,8 +7,9 @@
  *	content --digest--> index in memory --> record number --> table    n < records of the table
  *	                                                    `---> overlay  the log's, and what came since
  *
- * Memory: a table record costs what an index entry does (dedup/index.h), 14 bytes at most;
- * the overlay is bounded by the log.
+ * Memory: a table record costs what an index entry does (dedup/index.h), 14 bytes at most, and a bit
+ * for the pin; while that is read, before there is an index, 8 bytes for each cluster it references
+ * at most.  The overlay is bounded by the log.
  *
  * Invariants
  *  V1  a record whose cluster has no reference is never nominated; it is taken back before

@@ -39,6 +39,7 @@ struct qd_write_hook {
 	/* The content of the last find is now in this cluster, which is new. */
 	int (*stored)(void *ctx, uint64_t entry, uint64_t guest, struct qd_err *err);
 	int (*full)(void *ctx, uint64_t entry, struct qd_err *err);
+	/* Does the pin reference this candidate of the last find? */
 	bool (*is_pinned)(void *ctx, uint64_t entry);
 	int (*pinned)(void *ctx, uint64_t entry, struct qd_err *err);
 	/* QD_E_INVALID: there is no room for so much; the commit goes on without. */

@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/io_mem.h"
+#include "dedup/pin_bits.h"
 #include "dedup/pinned.h"
 #include "format/entry.h"
 #include "image/build.h"
@@ -330,6 +331,20 @@ static int count_slot(void *ctx, uint64_t entry, struct qd_err *err)
 	return 0;
 }
 
+/* In one batch, in several. */
+static void check_bits(const struct qd_image *img, const struct qd_container *c, uint64_t memory)
+{
+	struct qd_pin_bits *bits = NULL;
+	uint64_t told = 0;
+
+	CU_ASSERT_EQUAL_FATAL(qd_pin_bits_load(img, c, memory, count_slot, &told, &bits, NULL), 0);
+	CU_ASSERT_EQUAL(told, 50);
+	for (uint64_t i = 0; i < NRECORDS; i++)
+		CU_ASSERT_EQUAL(qd_pin_bits_has(bits, i), i < 100 && i % 2 == 0);
+	qd_pin_bits_free(bits);
+	qd_pin_bits_free(NULL);
+}
+
 static void pinned_clusters_are_known(void)
 {
 	for (unsigned extended = 0; extended < 2; extended++) {
@@ -355,6 +370,8 @@ static void pinned_clusters_are_known(void)
 		CU_ASSERT_EQUAL(slots, 50 + (m.ext.container_nbytes >> img->geom.cluster_bits));
 		qd_pinned_free(p);
 		qd_pinned_free(NULL);
+		check_bits(img, c, 1);
+		check_bits(img, c, 1 << 20);
 		qd_container_close(c);
 		qd_container_close(NULL);
 		qd_image_close(img);
