@@ -11,6 +11,7 @@
  */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,13 +22,10 @@
 #include "format/table.h"
 #include "format/header.h"
 #include "image/bitmaps.h"
-#include "image/build.h"
 #include "ops/convert_int.h"
 #include "ops/prealloc.h"
 
 #define HEADER_ROOM 512u	/* the smallest cluster, which holds the header of an image */
-
-#define MAX_SPARSE (16u << 20)		/* qemu-img's limit */
 
 struct target {
 	struct qd_newfile *nf;		/* new file, or NULL */
@@ -36,101 +34,6 @@ struct target {
 	struct qd_newfile *index_nf;	/* hash table beside the image */
 	bool index_is_new;		/* there was no file of its name */
 };
-
-static bool is_raw(const struct qd_convert_opts *o)
-{
-	const char *t = o->target, *end = t + strlen(t);
-
-	if (o->target_format)
-		return !strcmp(o->target_format, "raw");
-	return !strcmp(t, "-") || (end - t >= 4 && !strcmp(end - 4, ".raw"));
-}
-
-/* --- what is asked for --- */
-
-static int check_raw(const struct qd_convert_opts *o, struct qd_err *err)
-{
-	const char *what = o->compress ? "-c" : o->bitmaps ? "--bitmaps" : o->layout.backing_file ? "-B" :
-			   o->index_path ? "--index" : qd_layout_is_default(&o->layout) ? NULL : "-o";
-
-	if (what)
-		return qd_err_set(err, QD_E_INVALID, "%s needs a qcow2 target, and the target is raw", what);
-	if (o->sparse_given && (o->sparse_size % 512 || o->sparse_size > MAX_SPARSE))
-		return qd_err_set(err, QD_E_INVALID, "-S is %" PRIu64 ", expected a multiple of 512, at most 16M",
-				  o->sparse_size);
-	return 0;
-}
-
-static int check_dedup(const struct qd_convert_opts *o, struct qd_err *err)
-{
-	uint32_t order = (uint32_t)__builtin_ctz(o->layout.refcount_bits);
-	uint64_t limit = qd_build_share_limit(order, !o->no_pin);
-
-	if (o->layout.refcount_bits == 1)
-		return qd_err_set(err, QD_E_INVALID,
-				  "refcount_bits=1 cannot count shared clusters: use 2 or more, or --no-dedup");
-	if (o->layout.data_file)
-		return qd_err_set(err, QD_E_INVALID,
-				  "data_file: clusters in an external data file cannot be shared: use --no-dedup");
-	if (o->layout.preallocation != QD_PREALLOC_OFF)
-		return qd_err_set(err, QD_E_INVALID, "preallocation gives every cluster a place of its own: use --no-dedup");
-	if (o->sparse_given && !o->sparse_size)
-		return qd_err_set(err, QD_E_INVALID, "-S 0 gives every cluster a place of its own: use --no-dedup");
-	if (o->max_share && (o->max_share < 2 || o->max_share > limit))
-		return qd_err_set(err, QD_E_INVALID,
-				  "--max-share is %" PRIu64 ", expected 2 to %" PRIu64 " with refcount_bits=%" PRIu32,
-				  o->max_share, limit, o->layout.refcount_bits);
-	return 0;
-}
-
-static int refuse_auto(const struct qd_convert_opts *o, struct qd_err *err)
-{
-	const char *why = !o->layout.cluster_size_auto ? NULL :
-			  !strcmp(o->source, "-") ? "reads the source twice, and a pipe can be read only once" :
-			  o->no_dedup ? "weighs what deduplication saves, which --no-dedup forbids" :
-			  o->layout.backing_file ? "does not know what the backing file (-B) saves: give a number" : NULL;
-
-	return why ? qd_err_set(err, QD_E_INVALID, "-o: cluster_size=auto %s", why) : 0;
-}
-
-static int check_qcow2(const struct qd_convert_opts *o, struct qd_err *err)
-{
-	const struct qd_layout *l = &o->layout;
-	int r = qd_layout_validate(l, err);
-
-	if (r)
-		return r;
-	if (!strcmp(o->target, "-"))
-		return qd_err_set(err, QD_E_INVALID, "standard output takes one pass, which a qcow2 target does not: use -O raw");
-	if (o->no_create && !qd_layout_is_default(l))
-		return qd_err_set(err, QD_E_INVALID, "-n: the existing target decides what -o and -B would say");
-	r = refuse_auto(o, err);
-	if (r)
-		return r;
-	if (o->bitmaps && o->snapshot)
-		return qd_err_set(err, QD_E_INVALID, "--bitmaps: they belong to the active layer, and -l converts a snapshot");
-	if (o->compress && l->data_file)
-		return qd_err_set(err, QD_E_INVALID, "-c: clusters in an external data file cannot be compressed");
-	if (l->backing_file && (l->preallocation != QD_PREALLOC_OFF || (o->sparse_given && !o->sparse_size)))
-		return qd_err_set(err, QD_E_INVALID, "preallocation would hide the backing file");
-	if (o->index_path && (o->no_dedup || o->no_index))
-		return qd_err_set(err, QD_E_INVALID, "--index cannot be combined with %s",
-				  o->no_index ? "--no-index" : "--no-dedup: hashes are stored of what was deduplicated");
-	return o->no_dedup ? 0 : check_dedup(o, err);
-}
-
-static int check_opts(const struct qd_convert_opts *o, struct qd_err *err)
-{
-	const struct qd_digest *digest;
-
-	if (o->target_format && strcmp(o->target_format, "raw") && strcmp(o->target_format, "qcow2"))
-		return qd_err_set(err, QD_E_INVALID, "unknown target format \"%s\", expected raw or qcow2", o->target_format);
-	if (qd_digest_choose(o->hash, &digest, err))
-		return QD_E_INVALID;
-	if (o->compress_level && !o->compress)
-		return qd_err_set(err, QD_E_INVALID, "--compress-level needs -c");
-	return is_raw(o) ? check_raw(o, err) : check_qcow2(o, err);
-}
 
 /* --- cluster_size=auto --- */
 
@@ -331,7 +234,7 @@ static int prepare_in_place(struct qd_convert *c, struct qd_layout *l, struct qd
 {
 	int r;
 
-	if (is_raw(c->opts))
+	if (qd_convert_is_raw(c->opts))
 		return check_room(c, err);
 	if (!c->opts->no_create)
 		return 0;
@@ -353,7 +256,7 @@ static int forget_old_image(const struct qd_convert *c, struct qd_err *err)
 	uint64_t size;
 	int r;
 
-	if (is_raw(c->opts))
+	if (qd_convert_is_raw(c->opts))
 		return 0;
 	if (!c->io->is_device)
 		return qd_io_truncate(c->io, 0, err);
@@ -381,7 +284,7 @@ static int write_target(struct qd_convert *c, struct target *t, struct qd_err *e
 		c->data_io = qd_newfile_io(t->data_nf);
 	if (t->index_nf)
 		c->index_io = qd_newfile_io(t->index_nf);
-	if (is_raw(c->opts))
+	if (qd_convert_is_raw(c->opts))
 		return qd_convert_to_raw(c, err);
 	r = qd_convert_to_qcow2(c, err);
 	if (!r && c->data_io)
@@ -491,7 +394,7 @@ int qd_convert(const struct qd_convert_opts *opts, struct qd_progress *progress,
 		.layout = &layout,
 		.progress = progress,
 	};
-	int r = check_opts(opts, err);
+	int r = qd_convert_check_opts(opts, err);
 
 	if (r)
 		return r;
@@ -504,7 +407,7 @@ int qd_convert(const struct qd_convert_opts *opts, struct qd_progress *progress,
 	if (!layout.cluster_size)
 		layout.cluster_size = 65536;
 	if (!r) {
-		c.result.target_format = is_raw(opts) ? "raw" : "qcow2";
+		c.result.target_format = qd_convert_is_raw(opts) ? "raw" : "qcow2";
 		count_bitmaps(&c);
 		r = convert(&c, &layout, err);
 	}

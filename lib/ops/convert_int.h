@@ -3,7 +3,8 @@
  * What the files of convert share: the source as a sequence of batches, and the two
  * writers, qcow2 and raw.
  *
- *	convert.c         checks options, opens source and target, gives the target its name
+ *	convert_opts.c    checks options
+ *	convert.c         opens source and target, gives the target its name
  *	convert_source.c  finds what holds data and reads it, batch by batch
  *	convert_qcow2.c   deduplicates, compresses, builds
  *	convert_raw.c     writes a sparse raw file or a stream
@@ -13,6 +14,12 @@
 
 #include "image/disk.h"
 #include "ops/convert.h"
+
+/* Refuses what cannot be, before anything is opened. */
+int qd_convert_check_opts(const struct qd_convert_opts *o, struct qd_err *err);
+
+/* Whether the target is to be raw. */
+bool qd_convert_is_raw(const struct qd_convert_opts *o);
 
 /* A piece of consecutive guest bytes within a batch. */
 struct qd_segment {

@@ -6,6 +6,7 @@
  * A lost active L1 table is the worst that can happen: if the file does not hold it any
  * more, nothing is repaired at all, for the empty disk that would come of it helps nobody.
  */
+#include "ops/repair_bitmap.h"
 #include "ops/repair_snapshot.h"
 
 #include <stdlib.h>

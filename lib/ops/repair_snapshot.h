@@ -29,7 +29,4 @@ int qd_rep_replace_snapshot_l1(struct rep *r, const struct qd_finding *f, uint64
 /* Snapshots' L1 tables that lie where something else does move to places of their own. */
 int qd_rep_separate_snapshots(struct rep *r, const struct qd_finding *f, struct qd_err *err);
 
-/* A bitmap whose content is not known any more is all ones: everything is dirty. */
-int qd_rep_fix_bitmap_entry(struct rep *r, const struct qd_finding *f, struct qd_err *err);
-
 #endif
