@@ -261,7 +261,8 @@ static void judge_redo(struct qd_journal *j, char *why)
 	else if (m->state == QD_JOURNAL_MARK_COMMITTED && a->applied_generation != m->generation &&
 		 !is_marked(j))
 		complain(why, "the redo log has lost writes of an operation that was cut short: "
-			 "its batch %" PRIu64 " of %" PRIu32 " clusters is not whole", m->generation, m->nclusters);
+			 "its batch %" PRIu64 " of %" PRIu32 " clusters is not whole", m->generation,
+			 m->nclusters);
 	if (is_new && a->why[0])
 		complain(why, "%s", a->why);
 	a->newest = qd_max_u64(a->newest, m->generation);
@@ -353,7 +354,8 @@ static int check_place(const struct qd_journal_place *p, struct qd_err *err)
 {
 	uint64_t end;
 
-	if (p->log_nbytes == 0 || p->redo_nbytes < 2 * QD_JOURNAL_CLUSTER || !qd_is_aligned(p->log_nbytes, QD_JOURNAL_CLUSTER) ||
+	if (p->log_nbytes == 0 || p->redo_nbytes < 2 * QD_JOURNAL_CLUSTER ||
+	    !qd_is_aligned(p->log_nbytes, QD_JOURNAL_CLUSTER) ||
 	    !qd_is_aligned(p->redo_nbytes, QD_JOURNAL_CLUSTER) || p->log_nbytes > QD_JOURNAL_MAX_AREA ||
 	    p->redo_nbytes > QD_JOURNAL_MAX_AREA ||
 	    !qd_add_u64(p->off, 2 * p->log_nbytes + p->redo_nbytes, &end) || end > INT64_MAX)

@@ -294,7 +294,7 @@ static int reach(const struct pieces *p, struct qd_io *target, uint64_t *ret_nby
 	return rc;
 }
 
-/* Commits the batch; a target that is not the journal's io has what it was grown by on stable storage first. */
+/* Commits the batch.  What a target of its own was grown by is on stable storage first. */
 static int commit(struct qd_journal *j, struct journal_batch *b, const struct pieces *p, struct qd_io *target,
 		  struct qd_err *err)
 {
