@@ -46,6 +46,7 @@
  *
  * Left to others: locking (the caller opened the file for writing), guest data, backups.
  */
+#include "ops/repair_geometry.h"
 #include "ops/repair_int.h"
 
 #include <stdlib.h>
@@ -291,6 +292,19 @@ int qd_repair(struct qd_io *io, const struct qd_repair_opts *opts, struct qd_pro
 	if (rc)
 		return rc;
 	qd_geom_init(&r.header, &r.geom);
+	if (res.before.corruptions && o.what == QD_REPAIR_ALL) {
+		uint32_t bits;
+
+		rc = qd_rep_other_cluster_bits(io, &r.header, &bits, err);
+		if (rc)
+			return rc;
+		if (bits) {
+			res.refused = "cluster_bits is wrong: the tables lie as with another cluster size";
+			res.after = res.before;
+			*ret_result = res;
+			return 0;
+		}
+	}
 	where = (struct qd_plan_opts){ new_clusters_at(io, &res.before, size), REP_MEMORY_PLAN(o.memory),
 				       o.tmpdir };
 	rc = qd_plan_new(io, &r.geom, &where, &r.plan, err);
