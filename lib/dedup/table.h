@@ -24,7 +24,7 @@
 
 struct qd_table_maker;
 
-/* geom and digest outlive it.  tmpdir (NULL: /tmp) must stay valid. */
+/* digest outlives it.  tmpdir (NULL: /tmp) must stay valid. */
 int qd_table_maker_new(const struct qd_geom *geom, const struct qd_digest *digest, uint64_t memory,
 		       const char *tmpdir, struct qd_table_maker **ret_maker, struct qd_err *err);
 void qd_table_maker_free(struct qd_table_maker *m);

@@ -43,7 +43,7 @@ struct sort_key {
 };
 
 struct qd_table_maker {
-	const struct qd_geom *geom;
+	struct qd_geom geom;
 	const struct qd_digest *digest;
 	const char *tmpdir;
 	uint32_t size;			/* bytes of a record */
@@ -70,7 +70,7 @@ int qd_table_maker_new(const struct qd_geom *geom, const struct qd_digest *diges
 
 	if (!m)
 		return qd_err_nomem(err, "a hash table");
-	m->geom = geom;
+	m->geom = *geom;
 	m->digest = digest;
 	m->tmpdir = tmpdir;
 	m->size = qd_record_nbytes(digest->nbytes);
@@ -103,7 +103,7 @@ static uint8_t *batch_record(const struct qd_table_maker *m, uint64_t i)
 
 static struct qd_table_key key_at(const struct qd_table_maker *m, const uint8_t *record)
 {
-	return qd_table_key_of(m->geom, qd_get_be64(record));
+	return qd_table_key_of(&m->geom, qd_get_be64(record));
 }
 
 /* --- a batch in order --- */
@@ -216,7 +216,7 @@ static int spill_batch(struct qd_table_maker *m, struct qd_err *err)
 
 int qd_table_maker_add(struct qd_table_maker *m, const struct qd_record *record, struct qd_err *err)
 {
-	struct qd_table_key key = qd_table_key_of(m->geom, record->entry);
+	struct qd_table_key key = qd_table_key_of(&m->geom, record->entry);
 	int c = m->nbatch ? qd_table_key_compare(m->last, key) : -1;
 	int r = 0;
 
@@ -539,7 +539,7 @@ int qd_table_maker_finish(struct qd_table_maker *m, uint64_t generation, struct 
 	ret_ext->identity_lo = m->ext.identity_lo;
 	ret_ext->digest_id = m->digest->id;
 	ret_ext->digest_nbytes = (uint8_t)m->digest->nbytes;
-	ret_ext->cluster_bits = (uint8_t)m->geom->cluster_bits;
+	ret_ext->cluster_bits = (uint8_t)m->geom.cluster_bits;
 	ret_ext->dir_nbytes = m->ext.dir_nbytes;
 	ret_ext->dir_crc = m->ext.dir_crc;
 	*ret_nbytes = qd_table_end(m->nrecords, m->digest->nbytes);

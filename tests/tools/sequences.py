@@ -346,7 +346,7 @@ class Sequence:
         if state == "absent":
             self.must(QDEDUP, "verify", "disk", ok=(1,))
             return None
-        ok = (0, 1) if self.mess else (0,) if self.sure else (0, 2)
+        ok = (0, *((1,) if self.mess else ()), *(() if self.sure else (2,)))
         done = self.must(QDEDUP, "verify", "--output=json", *self.index_arg(), "disk", ok=ok)
         if done.status == 1:
             return None
