@@ -7,10 +7,10 @@
  *	---- barrier ----              BARRIER
  *	[....XY..]                     [XY]
  *
- * A sector is on disk whole or not, and so is a WRITE within it.  Where several sections
- * write to one sector, pieces are cut at each other's ends and none is shortened to what
- * changed: then two of them name the same bytes or have none in common, and replay can
- * tell for each what may be there.
+ * A sector is on disk whole or not, and so is a WRITE within it.  What changed is meant
+ * against what the sections before leave there.  Where several sections write to one
+ * sector, pieces are cut at each other's ends: then two of them name the same bytes or
+ * have none in common, and replay can tell for each what may be there.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -21,6 +21,7 @@
 #include "txn/journal_int.h"
 
 #define SECTOR 512u
+#define WINDOW (64u << 10)	/* bytes of the file read at a time */
 #define NEAR 16u	/* unchanged bytes that cost less than another entry */
 
 struct piece {			/* within a sector */
@@ -35,6 +36,30 @@ struct pieces {
 	size_t n, capacity;
 	struct qd_err *err;
 };
+
+struct window {			/* what the file holds now */
+	struct qd_io *target;
+	uint8_t *buf;
+	uint64_t off;
+	bool filled;
+};
+
+/* What does not cross a sector, past the end of the file as zeros. */
+static int read_old(struct window *w, void *buf, size_t nbytes, uint64_t off, struct qd_err *err)
+{
+	uint64_t start = qd_align_down(off, WINDOW);
+
+	if (!w->filled || w->off != start) {
+		int rc = qd_io_read_padded(w->target, w->buf, WINDOW, start, err);
+
+		w->filled = rc == 0;
+		w->off = start;
+		if (rc)
+			return rc;
+	}
+	memcpy(buf, w->buf + (off - start), nbytes);
+	return 0;
+}
 
 static int append(struct pieces *p, const struct piece *piece)
 {
@@ -155,24 +180,35 @@ static int cut_each_other(const struct piece *group, size_t n, struct pieces *ou
 	return 0;
 }
 
-static int cut_group(const struct piece *group, size_t n, struct qd_io *target, struct pieces *out)
+/* One sector: first each section against those before it, then all against each other. */
+static int cut_group(struct piece *group, size_t n, struct window *w, struct pieces *cut, struct pieces *out)
 {
-	uint8_t old[SECTOR];
-	int rc = 0;
+	uint64_t sector = qd_align_down(group[0].off, SECTOR);
+	uint8_t now[SECTOR];
+	bool several = false;
+	int rc = read_old(w, now, SECTOR, sector, out->err);
 
-	for (size_t i = 1; i < n; i++)
-		if (group[i].section != group[0].section)
-			return cut_each_other(group, n, out);
+	cut->n = 0;
+	if (n > 1)
+		qsort(group, n, sizeof(*group), by_section);
 	for (size_t i = 0; rc == 0 && i < n; i++) {
-		rc = qd_io_read_padded(target, old, group[i].nbytes, group[i].off, out->err);
-		if (rc == 0)
-			rc = cut_unchanged(&group[i], old, out);
+		uint8_t *at = now + (group[i].off - sector);
+
+		rc = cut_unchanged(&group[i], at, cut);
+		memcpy(at, group[i].data, group[i].nbytes);
 	}
+	for (size_t i = 1; i < cut->n; i++)
+		several = several || cut->all[i].section != cut->all[0].section;
+	if (several)
+		return rc ? rc : cut_each_other(cut->all, cut->n, out);
+	for (size_t i = 0; rc == 0 && i < cut->n; i++)
+		rc = append(out, &cut->all[i]);
 	return rc;
 }
 
-static int cut_all(struct pieces *in, struct qd_io *target, struct pieces *out)
+static int cut_all(struct pieces *in, struct window *w, struct pieces *out)
 {
+	struct pieces cut = { .err = out->err };
 	int rc = 0;
 
 	if (in->n)
@@ -180,16 +216,17 @@ static int cut_all(struct pieces *in, struct qd_io *target, struct pieces *out)
 	for (size_t i = 0, end; rc == 0 && i < in->n; i = end) {
 		for (end = i + 1; end < in->n && in->all[end].off / SECTOR == in->all[i].off / SECTOR;)
 			end++;
-		rc = cut_group(in->all + i, end - i, target, out);
+		rc = cut_group(in->all + i, end - i, w, &cut, out);
 	}
 	if (out->n)
 		qsort(out->all, out->n, sizeof(*out->all), by_section);
+	free(cut.all);
 	return rc;
 }
 
 /* ---- logging ---- */
 
-static int log_piece(struct journal_batch *b, const struct piece *p, struct qd_io *target, struct qd_err *err)
+static int log_piece(struct journal_batch *b, const struct piece *p, struct window *w, struct qd_err *err)
 {
 	uint8_t payload[QD_JOURNAL_WRITE_HEAD + QD_JOURNAL_MAX_WRITE], old[QD_JOURNAL_MAX_WRITE];
 	int rc = 0;
@@ -198,7 +235,7 @@ static int log_piece(struct journal_batch *b, const struct piece *p, struct qd_i
 		/* In equal parts of equal pieces: the same cuts in every section. */
 		uint32_t n = (uint32_t)qd_min_u64(p->nbytes - done, QD_JOURNAL_MAX_WRITE);
 
-		rc = qd_io_read_padded(target, old, n, p->off + done, err);
+		rc = read_old(w, old, n, p->off + done, err);
 		if (rc)
 			return rc;
 		qd_put_be64(payload, p->off + done);
@@ -210,7 +247,7 @@ static int log_piece(struct journal_batch *b, const struct piece *p, struct qd_i
 	return rc;
 }
 
-static int build(struct qd_journal *j, const struct pieces *p, struct qd_io *target, struct journal_batch *b,
+static int build(struct qd_journal *j, const struct pieces *p, struct window *w, struct journal_batch *b,
 		 struct qd_err *err)
 {
 	uint32_t limit = j->areas[2].nclusters;
@@ -220,7 +257,7 @@ static int build(struct qd_journal *j, const struct pieces *p, struct qd_io *tar
 		if (i && p->all[i].section != p->all[i - 1].section)
 			rc = journal_batch_add(b, QD_JOURNAL_BARRIER, NULL, 0, err);
 		if (rc == 0)
-			rc = log_piece(b, &p->all[i], target, err);
+			rc = log_piece(b, &p->all[i], w, err);
 		if (rc == 0 && journal_batch_need(b, JOURNAL_COMMIT_BYTES) > limit)
 			rc = qd_err_set(err, QD_E_INVALID,
 					"the redo log has %" PRIu32 " clusters, too few for these writes", limit);
@@ -311,20 +348,23 @@ int qd_journal_redo_log(struct qd_journal *j, struct qd_queue *queue, struct qd_
 {
 	struct pieces in = { .err = err }, out = { .err = err };
 	struct journal_batch b = { .clusters = NULL };
-	int rc = 0;
+	struct window w = { .target = target };
+	int rc;
 
 	if (j->pending)
 		return qd_err_set(err, QD_E_INVALID, "the redo log holds writes that are not applied: "
 				  "run qdedup journal replay");
-	rc = qd_queue_walk(queue, collect_run, &in, err);
+	w.buf = malloc(WINDOW);
+	rc = w.buf ? qd_queue_walk(queue, collect_run, &in, err) : qd_err_nomem(err, "a redo batch");
 	if (rc == 0)
-		rc = cut_all(&in, target, &out);
+		rc = cut_all(&in, &w, &out);
 	if (rc == 0 && out.n)
-		rc = build(j, &out, target, &b, err);
+		rc = build(j, &out, &w, &b, err);
 	if (rc == 0 && out.n)
 		rc = commit(j, &b, &out, target, err);
 	free(in.all);
 	free(out.all);
+	free(w.buf);
 	journal_batch_free(&b);
 	return rc;
 }
