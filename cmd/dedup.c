@@ -104,6 +104,7 @@ static json_t *result_json(const char *path, const struct qd_dedup_result *r)
 	    output_set_u64(root, "bytes-freed", r->freed_nbytes) &&
 	    output_set_u64(root, "bytes-read", r->read_nbytes) &&
 	    output_set_u64(root, "batches", r->batches) &&
+	    output_set_u64(root, "batches-logged", r->logged) &&
 	    output_set_u64(root, "flushes", r->flushes) &&
 	    output_set(root, "upgraded", json_boolean(r->upgraded)) &&
 	    output_set(root, "index-written", json_boolean(r->indexed)) &&

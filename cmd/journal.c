@@ -242,6 +242,7 @@ static json_t *result_json(const struct journal *j, const char *verb, const stru
 	    output_set(root, "changed", json_boolean(r->changed)) &&
 	    output_set(root, "merged", json_boolean(r->merged)) &&
 	    output_set(root, "repaired", json_boolean(r->repaired)) &&
+	    output_set_u64(root, "wrong", r->found) &&
 	    output_set_u64(root, "generation", r->container) &&
 	    (!j->list || output_set(root, "items", json_incref(j->list))))
 		return root;
@@ -287,8 +288,10 @@ static void put_replayed(const struct journal *j, const struct qd_ops_journal_re
 	else
 		printf("%" PRIu64 " of %" PRIu64 " pending writes %s", r->writes, r->state.pending_writes,
 		       dry ? "would be made" : "were made, the others were there");
-	if (r->repaired)
-		printf("; refcounts %s", dry ? "would be repaired" : "are repaired");
+	if (r->repaired && dry)
+		printf("; refcounts would be looked at");
+	else if (r->repaired)
+		printf("; refcounts %s", r->found ? "are repaired" : "are right");
 	putchar('\n');
 }
 

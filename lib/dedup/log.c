@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "dedup/log.h"
 
+#include "base/bytes.h"
 #include "image/ext_edit.h"
 
 int qd_log_open(struct qd_io *io, uint64_t container_off, const struct qd_table_ext *ext,
@@ -52,4 +53,23 @@ int qd_log_record_closed(const struct qd_image *img, bool external, const struct
 		rc = qd_queue_flush(own, err);
 	qd_queue_free(own);
 	return rc;
+}
+
+uint64_t qd_log_redo_for(uint64_t log_nbytes)
+{
+	return qd_min_u64(4 * log_nbytes, QD_JOURNAL_MAX_AREA);
+}
+
+bool qd_log_is_lent(const struct qd_table_ext *ext)
+{
+	return ext->journal_off &&
+	       (ext->log_nbytes == QD_JOURNAL_CLUSTER || ext->redo_nbytes > qd_log_redo_for(ext->log_nbytes));
+}
+
+void qd_log_own_sizes(const struct qd_table_ext *ext, uint64_t *ret_log_nbytes, uint64_t *ret_redo_nbytes)
+{
+	bool none = !ext->journal_off || ext->log_nbytes == QD_JOURNAL_CLUSTER;
+
+	*ret_log_nbytes = none ? 0 : ext->log_nbytes;
+	*ret_redo_nbytes = none ? 0 : qd_min_u64(ext->redo_nbytes, qd_log_redo_for(ext->log_nbytes));
 }

@@ -5,6 +5,8 @@
 #ifndef QD_DEDUP_LOG_H
 #define QD_DEDUP_LOG_H
 
+#include <stdbool.h>
+
 #include "format/table.h"
 #include "image/image.h"
 #include "txn/journal.h"
@@ -23,5 +25,18 @@ int qd_log_open(struct qd_io *io, uint64_t container_off, const struct qd_table_
  */
 int qd_log_record_closed(const struct qd_image *img, bool external, const struct qd_table_ext *ext,
 			 const struct qd_journal *journal, struct qd_queue *queue, struct qd_err *err);
+
+/*
+ * A journal, or the greater part of its redo area, that an operation in place has borrowed for
+ * itself and a crash left behind: log areas of one cluster, or a redo area larger than what
+ * goes with the log.  The next index is without.
+ */
+bool qd_log_is_lent(const struct qd_table_ext *ext);
+
+/* Sizes of the areas without what was lent: all 0 when nothing is left. */
+void qd_log_own_sizes(const struct qd_table_ext *ext, uint64_t *ret_log_nbytes, uint64_t *ret_redo_nbytes);
+
+/* The redo area that goes with log areas of that size: metadata is written in larger pieces. */
+uint64_t qd_log_redo_for(uint64_t log_nbytes);
 
 #endif

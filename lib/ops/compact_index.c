@@ -20,6 +20,7 @@
 
 #include "base/tmpfile.h"
 #include "dedup/container.h"
+#include "dedup/log.h"
 #include "dedup/records.h"
 #include "format/entry.h"
 #include "ops/known.h"
@@ -99,8 +100,7 @@ static int take(struct compact *c, struct qd_image *img, struct qd_container *ol
 			return qd_err_nomem(err, "the hash table");
 		c->index->geom = img->geom;
 		c->index->valid = old->state == QD_CONTAINER_VALID;
-		c->index->log_nbytes = old->ext.log_nbytes;
-		c->index->redo_nbytes = old->ext.redo_nbytes;
+		qd_log_own_sizes(&old->ext, &c->index->log_nbytes, &c->index->redo_nbytes);
 		c->index->generation = old->ext.generation;
 		c->index->path = old->external ? c->opts->index_path : NULL;
 		rc = keep_records(c, c->index, img, old, err);

@@ -3,7 +3,7 @@
  * Deduplicating in place:
  *
  *	refuse | check | plan: read everything, decide        nothing is written until here
- *	version 3 | new hash table | moves, batch by batch | clean
+ *	version 3 | new hash table, with a redo area | moves, batch by batch, logged | area given back | clean
  *
  * Invariants
  *  D1  an image that is not consistent, by the check of this library, is not touched.
@@ -26,6 +26,7 @@
 #include "image/build.h"
 #include "ops/compact.h"
 #include "ops/dedup_int.h"
+#include "ops/redo_area.h"
 #include "ops/soundness.h"
 
 /* ---- refusals ---- */
@@ -203,22 +204,29 @@ static int apply(struct dedup *d, struct qd_err *err)
 	struct qd_remap_stats stats;
 	struct qd_remap *r = NULL;
 	uint64_t done = 0;
-	int rc;
+	int rc = 0;
 
 	if (!d->nmoves)
 		return 0;
-	rc = qd_remap_open(d->img, &opts, &r, err);
+	if (!opts.late_counts)
+		rc = qd_redo_area_open(d->img, &opts.journal, err);
+	if (rc == 0)
+		rc = qd_remap_open(d->img, &opts, &r, err);
 	if (rc == 0)
 		rc = each_batch(d, r, d->nmoves, qd_remap_batch, true, &done, err);
 	if (rc == 0 && opts.late_counts && done)
 		rc = each_batch(d, r, done, qd_remap_counts, false, &done, err);
 	if (rc == 0)
+		rc = qd_redo_area_give_back(r, d->img, d->nstored, err);
+	if (rc == 0)
 		rc = qd_remap_finish(r, &stats, err);
 	if (rc == 0) {
 		d->result->batches = stats.batches;
+		d->result->logged = stats.logged;
 		d->result->flushes += stats.flushes;
 	}
 	qd_remap_free(r);
+	qd_journal_close(opts.journal);
 	return rc;
 }
 

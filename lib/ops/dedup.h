@@ -52,6 +52,7 @@ struct qd_dedup_result {
 	uint64_t freed_nbytes;		/* of the file that are free afterwards, and were not before */
 	uint64_t read_nbytes;		/* of data */
 	uint64_t batches;
+	uint64_t logged;		/* of the batches, with redo records: a replay finishes them */
 	uint64_t flushes;
 	uint64_t file_size[2];		/* before, after */
 	uint64_t allocated[2];		/* on the host, likewise */

@@ -11,10 +11,12 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "dedup/log.h"
 #include "image/ext_edit.h"
 #include "ops/dedup_int.h"
 #include "ops/install.h"
 #include "ops/known.h"
+#include "ops/redo_area.h"
 
 int dedup_index_open(struct dedup *d, struct qd_err *err)
 {
@@ -157,26 +159,57 @@ bool dedup_index_needed(const struct dedup *d)
 		return true;
 	if (c->state != QD_CONTAINER_VALID && !qd_image_has_own_snapshots(d->img))
 		return true;
-	if (d->nsame != d->nrecords || qd_known_is_damaged(d->compared))
+	if (d->nsame != d->nrecords || qd_known_is_damaged(d->compared) || qd_log_is_lent(&c->ext))
 		return true;
 	return !qd_known_logged(d->compared) && d->nrecords != qd_known_count(d->compared);
 }
 
+/* Nothing has happened but that clusters at the end of the file were written to. */
+static bool is_untouched(const struct dedup *d)
+{
+	uint8_t bits[8];
+
+	return qd_io_read(d->io, bits, sizeof(bits), QD_HEADER_OFF_INCOMPATIBLE, NULL) == 0 &&
+	       !(qd_get_be64(bits) & QD_INCOMPAT_DIRTY);
+}
+
+/* With a redo area, if there is use and room for one. */
+static int install(struct dedup *d, struct qd_install_result *result, struct qd_err *err)
+{
+	struct qd_install in = { .maker = d->maker, .index_path = d->opts->index_path, .valid = true };
+	bool logs = d->nmoves && !d->opts->late_counts && !d->opts->index_path && !qd_image_has_own_snapshots(d->img);
+	struct qd_err why = { .code = 0 };
+	uint64_t log, redo;
+	int rc;
+
+	qd_log_own_sizes(&d->container->ext, &log, &redo);
+	in.log_nbytes = log;
+	in.redo_nbytes = redo;
+	if (logs)
+		qd_redo_area_plan(d->record_nbytes, d->memory / 2, &in.log_nbytes, &in.redo_nbytes);
+	rc = qd_install_container(d->img, d->container, &in, result, &why);
+	if (rc == QD_E_IO && logs && is_untouched(d)) {
+		in.log_nbytes = log;
+		in.redo_nbytes = redo;
+		rc = qd_install_container(d->img, d->container, &in, result, &why);
+	}
+	if (rc)
+		qd_err_copy(err, &why);
+	return rc;
+}
+
 int dedup_index_write(struct dedup *d, struct qd_err *err)
 {
-	struct qd_install in = {
-		.maker = d->maker, .index_path = d->opts->index_path, .valid = true,
-		.log_nbytes = d->container->ext.log_nbytes, .redo_nbytes = d->container->ext.redo_nbytes,
-	};
 	struct qd_install_result result = { .flushes = 0 };
 	int rc;
 
 	if (d->maker)
-		rc = qd_install_container(d->img, d->container, &in, &result, err);
+		rc = install(d, &result, err);
 	else
 		rc = qd_install_drop(d->img, d->container, &result, err);
 	d->result->flushes += result.flushes;
 	d->result->indexed = rc == 0 && d->maker;
+	d->nstored = result.nrecords;
 	dedup_index_close(d);
 	return rc;
 }

@@ -71,6 +71,8 @@ struct dedup {
 	struct qd_known *compared;		/* likewise, for the new records */
 	uint64_t nrecords;			/* of the new one: keepers */
 	uint64_t nsame;				/* of those, as in the old one */
+	uint64_t nstored;			/* records of the new one, when it is written */
+	uint64_t record_nbytes;			/* of redo records for all moves, about */
 	uint8_t zeros[QD_DIGEST_MAX];		/* the digest of a cluster of zeros */
 };
 

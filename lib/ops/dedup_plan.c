@@ -19,6 +19,8 @@
 #include "format/entry.h"
 #include "ops/dedup_int.h"
 
+#define BYTES_PER_ENTRY 24u	/* of redo records: a changed entry or refcount, far from all others */
+#define BYTES_PER_KEEPER 80u	/* likewise: its refcount, the COPIED flag of its owner, a slot of the pin */
 #define ALL_ALLOCATED 0xffffffffull
 
 struct batch {			/* what commit was given */
@@ -28,6 +30,9 @@ struct batch {			/* what commit was given */
 
 int dedup_add_move(struct dedup *d, const struct qd_move *move, struct qd_err *err)
 {
+	uint64_t entries = (uint64_t)move->references + move->places + move->pins;
+
+	d->record_nbytes += entries * BYTES_PER_ENTRY + (move->to ? BYTES_PER_KEEPER : 0) + BYTES_PER_ENTRY;
 	return qd_records_put(d->moves, d->nmoves++, move, err);
 }
 

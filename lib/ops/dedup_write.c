@@ -118,6 +118,7 @@ static int merge(struct qd_dedup_write *dw, struct qd_err *err)
 	struct qd_err why = { .code = 0 };
 	struct qd_merge m = { .log_nbytes = QD_MERGE_LOG_NBYTES, .redo_nbytes = QD_MERGE_REDO_NBYTES };
 	struct qd_install_result res;
+	uint64_t log, redo;
 	int rc = close_parts(dw, err);
 
 	if (rc == 0)
@@ -125,9 +126,10 @@ static int merge(struct qd_dedup_write *dw, struct qd_err *err)
 	if (rc == 0)
 		rc = qd_container_open(dw->img, NULL, false, &dw->index, err);
 	if (rc == 0 && is_usable(dw->img, dw->index)) {
-		if (dw->index->ext.journal_off) {
-			m.log_nbytes = dw->index->ext.log_nbytes;
-			m.redo_nbytes = dw->index->ext.redo_nbytes;
+		qd_log_own_sizes(&dw->index->ext, &log, &redo);
+		if (log) {
+			m.log_nbytes = log;
+			m.redo_nbytes = redo;
 		} else {
 			rc = qd_draw_number(&m.journal_id, err);
 		}
@@ -189,7 +191,8 @@ static int open_index(struct qd_dedup_write *dw, struct qd_err *err)
 
 	if (rc)
 		return rc;
-	if (is_usable(dw->img, dw->index) && !dw->index->ext.journal_off) {
+	if (is_usable(dw->img, dw->index) &&
+	    (!dw->index->ext.journal_off || qd_log_is_lent(&dw->index->ext))) {
 		rc = merge(dw, err);
 		if (rc == 0)
 			rc = qd_container_open(dw->img, NULL, false, &dw->index, err);

@@ -221,6 +221,7 @@ static int repair(struct qd_io *io, const struct qd_ops_journal_opts *opts, stru
 	if (rc)
 		return rc;
 	result->repaired = true;
+	result->found = res.before.check_errors + res.before.corruptions + res.before.leaks;
 	result->repair_status = qd_check_status(&res.after);
 	return 0;
 }

@@ -40,6 +40,7 @@ struct qd_ops_journal_result {
 	bool dirty;			/* the image's dirty bit, as found */
 	uint64_t writes;		/* replay: made, or with dry_run and for verify: would be */
 	bool repaired;			/* replay: refcounts were looked at, and repaired where needed; */
+	uint64_t found;			/* what was wrong before that, leaks included: 0 when replaying did it all */
 	int repair_status;		/* what qd_check_status says of the image afterwards */
 	bool changed;			/* pack, create, drop: something is (dry_run: would be) different now */
 	bool merged;			/* pack: into the table, because most of the log lives */

@@ -118,12 +118,6 @@ static int check_size(uint64_t nbytes, struct qd_err *err)
 	return 0;
 }
 
-/* The redo log goes with the log: four times as large, for metadata is written in larger pieces. */
-static uint64_t redo_for(uint64_t log_nbytes)
-{
-	return qd_min_u64(4 * log_nbytes, QD_JOURNAL_MAX_AREA);
-}
-
 int qd_ops_journal_create_io(struct qd_io *io, const struct qd_ops_journal_opts *opts,
 			     struct qd_ops_journal_result *ret_result, struct qd_err *err)
 {
@@ -133,8 +127,8 @@ int qd_ops_journal_create_io(struct qd_io *io, const struct qd_ops_journal_opts 
 
 	if (rc == 0)
 		rc = open_all(&o, io, opts, ret_result, err);
-	if (rc == 0 && !(o.journal && (o.index->ext.log_nbytes == size || !opts->log_nbytes)))
-		rc = merge(&o, opts, size, redo_for(size), ret_result, err);
+	if (rc == 0 && !(o.journal && !qd_log_is_lent(&o.index->ext) && (o.index->ext.log_nbytes == size || !opts->log_nbytes)))
+		rc = merge(&o, opts, size, qd_log_redo_for(size), ret_result, err);
 	close_all(&o);
 	return rc;
 }
@@ -165,8 +159,8 @@ static int pack(struct open *o, const struct qd_ops_journal_opts *opts, struct q
 		struct qd_err *err)
 {
 	const struct qd_journal_live live = { .in_table = in_table, .ctx = o };
-	const struct qd_table_ext *ext = &o->index->ext;
 	struct qd_journal_state s;
+	uint64_t log, redo;
 	uint32_t n = 0;
 	int rc;
 
@@ -183,7 +177,8 @@ static int pack(struct open *o, const struct qd_ops_journal_opts *opts, struct q
 	if (n > result->state.log_size / 2) {
 		result->merged = true;
 		result->entries_after = result->clusters_after = 0;
-		return merge(o, opts, ext->log_nbytes, ext->redo_nbytes, result, err);
+		qd_log_own_sizes(&o->index->ext, &log, &redo);
+		return merge(o, opts, log, redo, result, err);
 	}
 	if (n >= result->state.log_clusters)
 		return 0;

@@ -15,6 +15,7 @@
 
 #include "base/bytes.h"
 #include "base/host.h"
+#include "dedup/log.h"
 #include "dedup/records.h"
 #include "format/entry.h"
 #include "image/build.h"
@@ -267,19 +268,20 @@ static bool is_current(const struct rehash *r)
 	return (r->old->state == QD_CONTAINER_VALID) == !qd_image_has_own_snapshots(r->img) &&
 	       r->old->opened && same_place && !r->result->changed &&
 	       r->digest == qd_known_digest(r->behind) && !qd_known_logged(r->behind) &&
-	       !qd_known_is_damaged(r->behind) && !r->nadd && !r->nstrays;
+	       !qd_known_is_damaged(r->behind) && !r->nadd && !r->nstrays && !qd_log_is_lent(&r->old->ext);
 }
 
 static int put_in_place(struct rehash *r, struct qd_err *err)
 {
 	struct qd_install in = {
-		.maker = r->maker, .log_nbytes = r->old->ext.log_nbytes, .redo_nbytes = r->old->ext.redo_nbytes,
-		.index_path = r->opts->index_path, .valid = true,
+		.maker = r->maker, .index_path = r->opts->index_path, .valid = true,
 		.add = next_slot, .remove = r->nstrays ? is_stray : NULL, .ctx = r,
 	};
 	struct qd_install_result res;
-	int rc = qd_install_container(r->img, r->old, &in, &res, err);
+	int rc;
 
+	qd_log_own_sizes(&r->old->ext, &in.log_nbytes, &in.redo_nbytes);
+	rc = qd_install_container(r->img, r->old, &in, &res, err);
 	if (rc)
 		return rc;
 	r->result->entries = res.nrecords;
@@ -294,12 +296,12 @@ static int put_in_place(struct rehash *r, struct qd_err *err)
 static int foresee(struct rehash *r, struct qd_err *err)
 {
 	struct qd_table_ext ext;
-	uint64_t nbytes = 0;
+	uint64_t nbytes = 0, log, redo;
 	int rc = qd_table_maker_finish(r->maker, r->old->ext.generation + 1, &ext, &nbytes, err);
 
+	qd_log_own_sizes(&r->old->ext, &log, &redo);
 	r->result->entries = qd_table_maker_records(r->maker);
-	r->result->nbytes = qd_align_up(nbytes + 2ull * r->old->ext.log_nbytes + r->old->ext.redo_nbytes,
-					r->img->geom.cluster_size);
+	r->result->nbytes = qd_align_up(nbytes + 2 * log + redo, r->img->geom.cluster_size);
 	r->result->generation = r->old->ext.generation + r->result->written;
 	r->result->pinned = r->nadd;
 	r->result->unpinned = r->nstrays;

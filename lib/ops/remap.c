@@ -13,21 +13,7 @@
 #include "ops/remap_int.h"
 
 #define ALL_ALLOCATED 0xffffffffull
-#define PAGE 4096u
 #define BYTES_PER_MOVE 160u	/* the move, its slots in two maps, its references */
-
-struct qd_remap {
-	struct qd_image *img;
-	const struct qd_geom *geom;
-	struct qd_remap_opts opts;
-	struct qd_change *change;
-	struct qd_pin *pin;
-	struct qd_l2set tables;
-	struct remap_map from;		/* entry -> index of its move */
-	struct remap_map to;		/* entries that will be shared */
-	const struct qd_move *moves;
-	struct qd_remap_stats stats;
-};
 
 int qd_remap_open(struct qd_image *img, const struct qd_remap_opts *opts, struct qd_remap **ret_remap,
 		  struct qd_err *err)
@@ -41,7 +27,8 @@ int qd_remap_open(struct qd_image *img, const struct qd_remap_opts *opts, struct
 	r->img = img;
 	r->geom = &img->geom;
 	r->opts = *opts;
-	rc = qd_change_open(img, opts->memory / 4, &r->change, err);
+	/* Of that a half is the queue's, which has to hold a batch that is logged. */
+	rc = qd_change_open(img, opts->memory / (opts->journal ? 2 : 4), &r->change, err);
 	if (rc == 0)
 		rc = remap_list_tables(img, opts->memory / 4, &r->tables, err);
 	if (rc == 0) {
@@ -80,7 +67,12 @@ struct qd_change *qd_remap_change(struct qd_remap *r)
 
 uint64_t qd_remap_capacity(const struct qd_remap *r)
 {
-	return qd_max_u64(r->opts.memory / 2 / BYTES_PER_MOVE, 256);
+	uint64_t n = r->opts.memory / 2 / BYTES_PER_MOVE;
+
+	/* What the area can hold at best: measuring more would be for nothing. */
+	if (r->opts.journal)
+		n = qd_min_u64(n / 2, qd_journal_redo_area(r->opts.journal) / 12);
+	return qd_max_u64(n, 256);
 }
 
 /* ---- refcounts ---- */
@@ -166,7 +158,7 @@ static int raise_counts(struct qd_remap *r, const struct qd_move *moves, uint64_
 	return rc;
 }
 
-/* Step 4.  Who reads the old clusters no longer stands on stable storage. */
+/* Step 4.  Who reads the old clusters no longer stands on stable storage, or will before they are touched. */
 static int lower_counts(struct qd_remap *r, const struct qd_move *moves, uint64_t n, struct qd_err *err)
 {
 	struct amounts a = { .n = 0 };
@@ -185,7 +177,11 @@ static int lower_counts(struct qd_remap *r, const struct qd_move *moves, uint64_
 			rc = qd_alloc_release_many(r->change->alloc, a.v[i].cluster, a.v[i].n, err);
 	}
 	free(a.v);
-	return rc ? rc : qd_change_settle(r->change, err);
+	if (rc || !r->collecting)
+		return rc ? rc : qd_change_settle(r->change, err);
+	qd_alloc_holes_later(r->change->alloc, true);
+	rc = qd_alloc_settle(r->change->alloc, err);
+	return rc ? rc : qd_alloc_write(r->change->alloc, err);
 }
 
 /* ---- entries ---- */
@@ -213,7 +209,7 @@ static int flush_pages(struct qd_remap *r, struct pages *p, uint64_t l2_off, con
 static int put_entry(struct qd_remap *r, struct pages *p, uint64_t l2_off, uint8_t *entries, uint64_t index,
 		     uint64_t entry, uint64_t bitmap, struct qd_err *err)
 {
-	uint64_t at = index * r->geom->l2_entry_size, page = qd_align_down(at, PAGE);
+	uint64_t at = index * r->geom->l2_entry_size, page = qd_align_down(at, REMAP_PAGE);
 	int rc = 0;
 
 	if (page > p->end)
@@ -222,15 +218,14 @@ static int put_entry(struct qd_remap *r, struct pages *p, uint64_t l2_off, uint8
 		return rc;
 	if (p->first == p->end)
 		p->first = page;
-	p->end = qd_min_u64(page + PAGE, r->geom->cluster_size);
+	p->end = qd_min_u64(page + REMAP_PAGE, r->geom->cluster_size);
 	qd_put_be64(entries + at, entry);
 	if (r->geom->extended_l2)
 		qd_put_be64(entries + at + 8, bitmap);
 	return 0;
 }
 
-/* What a map knows the entry by; 0: it names no cluster. */
-static uint64_t key_of(uint64_t entry)
+uint64_t remap_key(uint64_t entry)
 {
 	return qd_l2_is_compressed(entry) ? entry & ~QD_COPIED : qd_entry_host_off(entry);
 }
@@ -247,8 +242,8 @@ static int clear_copied(void *ctx, uint64_t l2_off, uint8_t *entries, struct qd_
 		const uint8_t *p = entries + i * g->l2_entry_size;
 		uint64_t entry = qd_get_be64(p);
 
-		if (!(entry & QD_COPIED) || !key_of(entry) ||
-		    remap_map_get(&r->to, key_of(entry)) == REMAP_NONE)
+		if (!(entry & QD_COPIED) || !remap_key(entry) ||
+		    remap_map_get(&r->to, remap_key(entry)) == REMAP_NONE)
 			continue;
 		rc = put_entry(r, &pages, l2_off, entries, i, entry & ~QD_COPIED,
 			       g->extended_l2 ? qd_get_be64(p + 8) : 0, err);
@@ -304,7 +299,7 @@ static int redirect_table(void *ctx, uint64_t l2_off, uint8_t *entries, struct q
 	for (uint64_t i = 0; rc == 0 && i < g->l2_entries; i++) {
 		const uint8_t *p = entries + i * g->l2_entry_size;
 		uint64_t entry = qd_get_be64(p), bitmap = g->extended_l2 ? qd_get_be64(p + 8) : 0;
-		uint32_t index = key_of(entry) ? remap_map_get(&r->from, key_of(entry)) : REMAP_NONE;
+		uint32_t index = remap_key(entry) ? remap_map_get(&r->from, remap_key(entry)) : REMAP_NONE;
 
 		if (index == REMAP_NONE)
 			continue;
@@ -323,7 +318,7 @@ static int clear_slot(void *ctx, uint64_t entry, uint64_t bitmap, bool *remove, 
 
 	(void)bitmap;
 	(void)err;
-	*remove = remap_map_get(&r->from, key_of(entry)) != REMAP_NONE;
+	*remove = remap_map_get(&r->from, remap_key(entry)) != REMAP_NONE;
 	r->stats.unpinned += *remove;
 	return 0;
 }
@@ -361,14 +356,35 @@ static int fill_maps(struct qd_remap *r, const struct qd_move *moves, uint64_t n
 
 	if (rc == 0)
 		rc = remap_map_init(&r->to, n, err);
-	for (uint64_t i = 0; rc == 0 && i < n; i++) {
+	for (uint64_t i = n; rc == 0 && i-- > 0;) {
 		if (moves[i].from)
 			remap_map_set(&r->from, moves[i].from, (uint32_t)i);
 		if (moves[i].to && !moves[i].own)
-			remap_map_set(&r->to, moves[i].to, 0);
+			remap_map_set(&r->to, moves[i].to, (uint32_t)i);
 	}
 	r->moves = moves;
 	return rc;
+}
+
+static void free_maps(struct qd_remap *r)
+{
+	remap_map_free(&r->from);
+	remap_map_free(&r->to);
+}
+
+/* Everything before is on stable storage before anything after is written. */
+static int end_step(struct qd_remap *r, struct qd_err *err)
+{
+	struct qd_queue *q = r->change->queue;
+
+	return r->collecting ? qd_queue_barrier(q, err) : qd_queue_flush(q, err);
+}
+
+static int walk_tables(struct qd_remap *r,
+		       int (*fn)(void *ctx, uint64_t l2_off, uint8_t *entries, struct qd_err *err),
+		       struct qd_err *err)
+{
+	return remap_walk_tables(r->img, r->collecting ? r->change->queue : NULL, &r->tables, fn, r, err);
 }
 
 static int redirect_all(struct qd_remap *r, const struct qd_move *moves, uint64_t n, struct qd_err *err)
@@ -380,33 +396,134 @@ static int redirect_all(struct qd_remap *r, const struct qd_move *moves, uint64_
 	if (rc == 0)
 		rc = qd_alloc_write(c->alloc, err);
 	if (rc == 0)
-		rc = remap_walk_tables(r->img, &r->tables, clear_copied, r, err);
+		rc = walk_tables(r, clear_copied, err);
 	if (rc == 0)
-		rc = qd_queue_flush(c->queue, err);
+		rc = end_step(r, err);
 	if (rc == 0)
-		rc = remap_walk_tables(r->img, &r->tables, redirect_table, r, err);
+		rc = walk_tables(r, redirect_table, err);
 	if (rc == 0 && pin_changed)
 		rc = qd_change_tables(c, err);
 	if (rc == 0 && pin_changed)
 		rc = qd_pin_write(r->pin, err);
-	return rc ? rc : qd_queue_flush(c->queue, err);
+	return rc ? rc : end_step(r, err);
+}
+
+/* Steps 1 to 4, in the file or in the queue. */
+static int carry_out(struct qd_remap *r, const struct qd_move *moves, uint64_t n, struct qd_err *err)
+{
+	int rc = 0;
+
+	if (!r->opts.late_counts)
+		rc = raise_counts(r, moves, n, err);
+	if (rc == 0)
+		rc = redirect_all(r, moves, n, err);
+	r->stats.batches++;
+	if (rc == 0 && !r->opts.late_counts)
+		rc = lower_counts(r, moves, n, err);
+	return rc;
+}
+
+static uint64_t writes_so_far(const struct qd_remap *r)
+{
+	struct qd_queue_stats stats;
+
+	qd_queue_stats(r->change->queue, &stats);
+	return stats.writes;
+}
+
+/* Step 0.  What has left the queue already cannot be logged any more, nor what the area has no room for. */
+static int log_batch(struct qd_remap *r, uint64_t writes_before, struct qd_err *err)
+{
+	int rc;
+
+	if (writes_so_far(r) != writes_before)
+		return 0;
+	rc = qd_journal_redo_log(r->opts.journal, r->change->queue, r->img->io, err);
+	if (rc == 0) {
+		r->stats.logged++;
+		r->stats.flushes += 2;	/* this one, and that of step 5 */
+	}
+	if (rc != QD_E_INVALID)
+		return rc;
+	qd_err_clear(err);
+	return 0;
+}
+
+/* M5 */
+static int logged_batch(struct qd_remap *r, const struct qd_move *moves, uint64_t n, struct qd_err *err)
+{
+	struct qd_alloc *alloc = r->change->alloc;
+	uint64_t writes;
+	int rc = qd_queue_flush(r->change->queue, err);
+
+	writes = writes_so_far(r);
+	r->collecting = true;
+	if (rc == 0)
+		rc = carry_out(r, moves, n, err);
+	r->collecting = false;
+	if (rc == 0)
+		rc = log_batch(r, writes, err);
+	if (rc == 0)
+		rc = qd_queue_flush(r->change->queue, err);
+	qd_alloc_holes_later(alloc, false);
+	if (rc == 0)
+		rc = qd_alloc_make_holes(alloc, err);
+	return rc ? rc : qd_journal_redo_applied(r->opts.journal, err);
+}
+
+/* The first ones of n moves; *ret_done: how many. */
+static int next_batch(struct qd_remap *r, const struct qd_move *moves, uint64_t n, uint64_t *ret_done,
+		      struct qd_err *err)
+{
+	uint64_t fit = n;
+	int rc = fill_maps(r, moves, n, err);
+
+	if (rc == 0 && r->opts.journal)
+		rc = remap_fit(r, n, &fit, err);
+	if (rc == 0 && fit < n) {
+		free_maps(r);
+		rc = fill_maps(r, moves, fit, err);
+	}
+	if (rc == 0)
+		rc = r->opts.journal ? logged_batch(r, moves, fit, err) : carry_out(r, moves, fit, err);
+	free_maps(r);
+	*ret_done = fit;
+	return rc;
 }
 
 int qd_remap_batch(struct qd_remap *r, struct qd_move *moves, uint64_t n, struct qd_err *err)
 {
 	int rc = qd_change_begin(r->change, err);
 
+	for (uint64_t done; rc == 0 && n; moves += done, n -= done)
+		rc = next_batch(r, moves, n, &done, err);
+	return rc;
+}
+
+int qd_remap_unpin(struct qd_remap *r, uint64_t first, uint64_t nclusters, struct qd_err *err)
+{
+	struct qd_move *moves = calloc(nclusters, sizeof(*moves));
+	bool changed;
+	int rc = moves ? qd_change_begin(r->change, err) : qd_err_nomem(err, "a batch");
+
+	for (uint64_t i = 0; moves && i < nclusters; i++) {
+		moves[i].from = (first + i) << r->geom->cluster_bits;
+		moves[i].pins = 1;
+	}
 	if (rc == 0)
-		rc = fill_maps(r, moves, n, err);
-	if (rc == 0 && !r->opts.late_counts)
-		rc = raise_counts(r, moves, n, err);
+		rc = fill_maps(r, moves, nclusters, err);
 	if (rc == 0)
-		rc = redirect_all(r, moves, n, err);
-	remap_map_free(&r->from);
-	remap_map_free(&r->to);
-	r->stats.batches++;
-	if (rc == 0 && !r->opts.late_counts)
-		rc = lower_counts(r, moves, n, err);
+		rc = change_pin(r, moves, nclusters, &changed, err);
+	if (rc == 0)
+		rc = qd_change_tables(r->change, err);
+	if (rc == 0)
+		rc = qd_pin_write(r->pin, err);
+	if (rc == 0)
+		rc = qd_queue_flush(r->change->queue, err);
+	if (rc == 0)
+		rc = lower_counts(r, moves, nclusters, err);
+	free_maps(r);
+	free(moves);
 	return rc;
 }
 
@@ -423,7 +540,7 @@ int qd_remap_finish(struct qd_remap *r, struct qd_remap_stats *ret_stats, struct
 	int rc = qd_change_end(r->change, err);
 
 	qd_queue_stats(r->change->queue, &stats);
-	r->stats.flushes = stats.flushes;
+	r->stats.flushes += stats.flushes;
 	*ret_stats = r->stats;
 	return rc;
 }

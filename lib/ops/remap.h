@@ -10,6 +10,12 @@
  *	        4  refcounts of the old ones fall; holes
  *	once:   refcounts on stable storage                         flush, dirty bit off, flush
  *
+ * With a journal a batch is collected in the queue first, all four steps of it:
+ *
+ *	batch:  0  redo records of everything that 1 to 4 write     flush: committed
+ *	        1 - 4, flushes between them as above; then the holes
+ *	        5  APPLIED over the first of the records            flush
+ *
  * Invariants
  *  M1  new and old cluster hold the same bytes, as far as the entries read them, from
  *      before 3 until after 4 is on stable storage: each entry is right before and after.
@@ -19,6 +25,11 @@
  *      layers read what they did.
  *  M4  between two batches the image is as after a complete operation, but for the dirty
  *      bit; qd_remap_close after any number of them leaves it clean.
+ *  M5  a logged batch reaches the file not at all or, by a replay (txn/journal.h), whole: then
+ *      refcounts and COPIED are exact, as after step 4, and only the dirty bit is left to be
+ *      cleared.  Its holes are made before its records are crossed out, so that no later
+ *      batch finds in a cluster what a power failure would bring back.  What does not fit
+ *      the redo area, or the queue, goes without records: M1 to M4 hold all the same.
  *
  * For dedup a move leads to a cluster that is in use, or to zeros; for compact (`own`) to
  * one that was just claimed and filled, and takes over flags and slots of the old one.
@@ -30,6 +41,7 @@
 
 #include "image/change.h"
 #include "image/image.h"
+#include "txn/journal.h"
 
 /* Entries here are as in struct qd_surveyed: a host byte offset or a compressed descriptor. */
 struct qd_move {
@@ -49,10 +61,13 @@ struct qd_remap_opts {
 	uint64_t memory;	/* bytes */
 	bool no_punch;		/* freed clusters keep their bytes */
 	bool late_counts;	/* refcounts are changed when all entries are (--lazy-refcounts) */
+	/* Redo records are written to it; NULL: none are.  Outlives the change; not with late_counts. */
+	struct qd_journal *journal;
 };
 
 struct qd_remap_stats {
 	uint64_t batches;
+	uint64_t logged;	/* of these, with redo records */
 	uint64_t flushes;
 	uint64_t freed;		/* host clusters whose refcount fell to 0 */
 	uint64_t redirected;	/* L2 entries written anew */
@@ -70,11 +85,17 @@ struct qd_change *qd_remap_change(struct qd_remap *r);
 /* Moves that a batch may have. */
 uint64_t qd_remap_capacity(const struct qd_remap *r);
 
-/* Carries out one batch of n >= 1 moves, each `from` once; the array is reordered. */
+/*
+ * Carries out n >= 1 moves, each `from` once; the array is reordered.  One batch, or with a
+ * journal as many as its area asks for.
+ */
 int qd_remap_batch(struct qd_remap *r, struct qd_move *moves, uint64_t n, struct qd_err *err);
 
 /* With late_counts: for each batch once more, when the last one is done. */
 int qd_remap_counts(struct qd_remap *r, struct qd_move *moves, uint64_t n, struct qd_err *err);
+
+/* The pin gives up its slots of these host clusters, which nothing else refers to; they are free then. */
+int qd_remap_unpin(struct qd_remap *r, uint64_t first, uint64_t nclusters, struct qd_err *err);
 
 /* Clean again. */
 int qd_remap_finish(struct qd_remap *r, struct qd_remap_stats *ret_stats, struct qd_err *err);

@@ -11,7 +11,7 @@
 #include "format/entry.h"
 
 #define WINDOW (2u << 20)		/* a read at most: the largest table */
-#define MAX_GAP (64u << 10)		/* bytes between two tables worth reading over */
+#define MAX_GAP (16u << 10)		/* bytes between two tables worth reading over; fewer than a table of 512 covers */
 
 /* ---- the map ---- */
 
@@ -118,7 +118,7 @@ static size_t window_end(const struct qd_l2set *set, size_t first, uint64_t size
 	return end;
 }
 
-int remap_walk_tables(const struct qd_image *img, const struct qd_l2set *set,
+int remap_walk_tables(const struct qd_image *img, struct qd_queue *queue, const struct qd_l2set *set,
 		      int (*fn)(void *ctx, uint64_t l2_off, uint8_t *entries, struct qd_err *err),
 		      void *ctx, struct qd_err *err)
 {
@@ -129,11 +129,12 @@ int remap_walk_tables(const struct qd_image *img, const struct qd_l2set *set,
 	if (!buf)
 		return qd_err_nomem(err, "L2 tables");
 	for (size_t i = 0, end; rc == 0 && i < set->n; i = end) {
-		uint64_t first = set->v[i].cluster;
+		uint64_t first = set->v[i].cluster, nbytes;
 
 		end = window_end(set, i, size);
-		rc = qd_io_read(img->io, buf, (set->v[end - 1].cluster - first + 1) * size, first * size,
-				err);
+		nbytes = (set->v[end - 1].cluster - first + 1) * size;
+		rc = queue ? qd_queue_read(queue, buf, nbytes, first * size, err) :
+			     qd_io_read(img->io, buf, nbytes, first * size, err);
 		for (size_t k = i; rc == 0 && k < end; k++)
 			rc = fn(ctx, set->v[k].cluster * size, buf + (set->v[k].cluster - first) * size, err);
 	}

@@ -85,6 +85,7 @@ void qd_alloc_free(struct qd_alloc *a)
 	free(a->table);
 	free(a->released);
 	free(a->forgotten);
+	free(a->holes);
 	free(a);
 }
 

@@ -94,6 +94,13 @@ void qd_alloc_punch_around(struct qd_alloc *a);
 /* Likewise: what free clusters of the file still hold is given back.  Everything is on stable storage. */
 int qd_alloc_punch_free(struct qd_alloc *a, struct qd_err *err);
 
+/*
+ * With `later` qd_alloc_settle may come before what it relies on is on stable storage: the
+ * holes wait for qd_alloc_make_holes, and nothing may be claimed until then.
+ */
+void qd_alloc_holes_later(struct qd_alloc *a, bool later);
+int qd_alloc_make_holes(struct qd_alloc *a, struct qd_err *err);
+
 /* QD_E_CORRUPT, with the structure's name, when the cluster must not be overwritten with guest data. */
 int qd_alloc_guard(const struct qd_alloc *a, uint64_t cluster, struct qd_err *err);
 

@@ -10,6 +10,11 @@ struct released {
 	uint64_t amount;		/* references */
 };
 
+struct hole {			/* clusters [first, end) */
+	uint64_t first;
+	uint64_t end;
+};
+
 struct qd_alloc {
 	struct qd_alloc_image image;
 	uint64_t *table;		/* refcount table, host-endian */
@@ -27,6 +32,10 @@ struct qd_alloc {
 	uint64_t nforgotten;
 	bool keep_bytes;		/* no holes */
 	bool punch_around;		/* holes may take in free clusters between released ones */
+	bool holes_later;
+	struct hole *holes;		/* that wait */
+	uint64_t nholes;
+	uint64_t hole_capacity;
 };
 
 /* *ret_block is NULL where there is no block: all its counts are 0. */

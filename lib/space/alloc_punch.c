@@ -8,10 +8,43 @@
  * A host takes time for a hole, however long it is, and so few long holes are better than many short
  * ones: what was free already goes into them where the owner vouches for the counts.
  */
+#include <stdlib.h>
+
 #include "base/bytes.h"
 #include "space/alloc_int.h"
 
 #define GAP_MAX 4096u		/* clusters between two released ones that are looked at */
+
+/* For qd_alloc_make_holes. */
+static int remember(struct qd_alloc *a, uint64_t first, uint64_t end, struct qd_err *err)
+{
+	if (a->nholes == a->hole_capacity) {
+		uint64_t capacity = a->hole_capacity ? a->hole_capacity * 2 : 256;
+		struct hole *holes = realloc(a->holes, capacity * sizeof(*holes));
+
+		if (!holes)
+			return qd_err_nomem(err, "the list of freed clusters");
+		a->holes = holes;
+		a->hole_capacity = capacity;
+	}
+	a->holes[a->nholes++] = (struct hole){ first, end };
+	return 0;
+}
+
+void qd_alloc_holes_later(struct qd_alloc *a, bool later)
+{
+	a->holes_later = later;
+}
+
+int qd_alloc_make_holes(struct qd_alloc *a, struct qd_err *err)
+{
+	int rc = 0;
+
+	for (uint64_t i = 0; rc == 0 && i < a->nholes; i++)
+		rc = alloc_punch(a, a->holes[i].first, a->holes[i].end, err);
+	a->nholes = 0;
+	return rc;
+}
 
 int alloc_punch(struct qd_alloc *a, uint64_t first, uint64_t end, struct qd_err *err)
 {
@@ -19,6 +52,8 @@ int alloc_punch(struct qd_alloc *a, uint64_t first, uint64_t end, struct qd_err 
 
 	if (first == end)
 		return 0;
+	if (a->holes_later)
+		return remember(a, first, end, err);
 	a->hint = qd_min_u64(a->hint, first);
 	if (a->keep_bytes)
 		return 0;

@@ -168,6 +168,9 @@ int qd_journal_redo_log(struct qd_journal *j, struct qd_queue *queue, struct qd_
 /* The batch, if there is one, is on stable storage in its place; flushes the journal's io. */
 int qd_journal_redo_applied(struct qd_journal *j, struct qd_err *err);
 
+/* Bytes of the area, headers of its clusters included. */
+uint64_t qd_journal_redo_area(const struct qd_journal *j);
+
 /* Bytes of queued writes that surely fit one batch. */
 uint64_t qd_journal_redo_room(const struct qd_journal *j);
 

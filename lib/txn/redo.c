@@ -11,6 +11,9 @@
  * against what the sections before leave there.  Where several sections write to one
  * sector, pieces are cut at each other's ends: then two of them name the same bytes or
  * have none in common, and replay can tell for each what may be there.
+ *
+ * Zeros past the end of the file change nothing but its length: it is as long as all that is
+ * written before anything is logged.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -21,7 +24,7 @@
 #include "txn/journal_int.h"
 
 #define SECTOR 512u
-#define WINDOW (64u << 10)	/* bytes of the file read at a time */
+#define WINDOW 4096u	/* bytes of the file read at a time: tables of small clusters lie far apart */
 #define NEAR 16u	/* unchanged bytes that cost less than another entry */
 
 struct piece {			/* within a sector */
@@ -318,29 +321,35 @@ static int write_batch(struct qd_journal *j, struct journal_batch *b, uint64_t n
 /*
  * Grows the target to hold all writes, so that replay need not let a journal grow it.
  */
-static int reach(const struct pieces *p, struct qd_io *target, uint64_t *ret_nbytes, struct qd_err *err)
+static int reach(const struct pieces *p, struct qd_io *target, uint64_t *ret_nbytes, bool *ret_grown,
+		 struct qd_err *err)
 {
 	uint64_t size = 0, end = 0;
 	int rc = qd_io_size(target, &size, err);
 
 	for (size_t i = 0; i < p->n; i++)
 		end = qd_max_u64(end, p->all[i].off + p->all[i].nbytes);
-	if (rc == 0 && end > size && !target->is_device)
+	*ret_grown = rc == 0 && end > size && !target->is_device;
+	if (*ret_grown)
 		rc = qd_io_truncate(target, end, err);
 	*ret_nbytes = qd_max_u64(size, end);
 	return rc;
 }
 
-/* Commits the batch.  What a target of its own was grown by is on stable storage first. */
-static int commit(struct qd_journal *j, struct journal_batch *b, const struct pieces *p, struct qd_io *target,
-		  struct qd_err *err)
+/*
+ * Commits the batch, all of which is in `queued`, zeros that change nothing included; what the target
+ * was grown by is on stable storage first.
+ */
+static int commit(struct qd_journal *j, struct journal_batch *b, const struct pieces *queued, uint64_t nwrites,
+		  struct qd_io *target, struct qd_err *err)
 {
 	uint64_t nbytes = 0;
-	int rc = reach(p, target, &nbytes, err);
+	bool grown = false;
+	int rc = reach(queued, target, &nbytes, &grown, err);
 
-	if (rc == 0 && target != j->io)
+	if (rc == 0 && (grown || target != j->io))
 		rc = qd_io_flush(target, err);
-	return rc ? rc : write_batch(j, b, count_writes(p), nbytes, err);
+	return rc ? rc : write_batch(j, b, nwrites, nbytes, err);
 }
 
 int qd_journal_redo_log(struct qd_journal *j, struct qd_queue *queue, struct qd_io *target,
@@ -361,7 +370,7 @@ int qd_journal_redo_log(struct qd_journal *j, struct qd_queue *queue, struct qd_
 	if (rc == 0 && out.n)
 		rc = build(j, &out, &w, &b, err);
 	if (rc == 0 && out.n)
-		rc = commit(j, &b, &out, target, err);
+		rc = commit(j, &b, &in, count_writes(&out), target, err);
 	free(in.all);
 	free(out.all);
 	free(w.buf);
@@ -396,6 +405,11 @@ int qd_journal_redo_applied(struct qd_journal *j, struct qd_err *err)
 	j->pending = false;
 	j->pending_writes = 0;
 	return 0;
+}
+
+uint64_t qd_journal_redo_area(const struct qd_journal *j)
+{
+	return (uint64_t)j->areas[2].nclusters * QD_JOURNAL_CLUSTER;
 }
 
 uint64_t qd_journal_redo_room(const struct qd_journal *j)

@@ -27,42 +27,66 @@ struct redo {
 	uint32_t crc;			/* of the bytes before the batch */
 	uint32_t section;
 	uint32_t order;
+	uint32_t at;			/* its bytes, among those of the batch */
 	uint8_t nbytes;
 	bool there;			/* it, or a later one of the same place, is in the file */
-	uint8_t bytes[QD_JOURNAL_MAX_WRITE];
 };
 
 struct batch {
 	struct redo *all;
 	size_t n, capacity;
+	uint8_t *bytes;			/* an area's at most */
+	size_t nbytes, bytes_capacity;
 	uint32_t section;
 };
+
+static const uint8_t *bytes_of(const struct batch *b, const struct redo *r)
+{
+	return b->bytes + r->at;
+}
+
+static int make_room(struct batch *b, size_t nbytes, struct qd_err *err)
+{
+	if (b->n == b->capacity) {
+		size_t capacity = b->capacity ? b->capacity * 2 : 64;
+		struct redo *all = realloc(b->all, capacity * sizeof(*all));
+
+		if (!all)
+			return qd_err_nomem(err, "a redo batch");
+		b->all = all;
+		b->capacity = capacity;
+	}
+	if (b->nbytes + nbytes > b->bytes_capacity) {
+		size_t capacity = b->bytes_capacity ? b->bytes_capacity * 2 : 4096;
+		uint8_t *bytes = realloc(b->bytes, capacity);
+
+		if (!bytes)
+			return qd_err_nomem(err, "a redo batch");
+		b->bytes = bytes;
+		b->bytes_capacity = capacity;
+	}
+	return 0;
+}
 
 static int take_entry(void *ctx, const struct qd_journal_entry *e, struct qd_err *err)
 {
 	struct batch *b = ctx;
-	struct redo *r;
+	size_t nbytes = (size_t)e->nbytes - QD_JOURNAL_WRITE_HEAD;
+	int rc;
 
 	b->section += e->type == QD_JOURNAL_BARRIER;
 	if (e->type != QD_JOURNAL_WRITE)
 		return 0;
-	if (b->n == b->capacity) {
-		size_t capacity = b->capacity ? b->capacity * 2 : 64;
-
-		r = realloc(b->all, capacity * sizeof(*r));
-		if (!r)
-			return qd_err_nomem(err, "a redo batch");
-		b->all = r;
-		b->capacity = capacity;
-	}
-	r = &b->all[b->n];
-	r->off = qd_get_be64(e->payload);
-	r->crc = qd_get_be32(e->payload + 8);
-	r->section = b->section;
-	r->order = (uint32_t)b->n++;
-	r->nbytes = (uint8_t)(e->nbytes - QD_JOURNAL_WRITE_HEAD);
-	r->there = false;
-	memcpy(r->bytes, e->payload + QD_JOURNAL_WRITE_HEAD, r->nbytes);
+	rc = make_room(b, nbytes, err);
+	if (rc)
+		return rc;
+	b->all[b->n] = (struct redo){
+		.off = qd_get_be64(e->payload), .crc = qd_get_be32(e->payload + 8), .section = b->section,
+		.order = (uint32_t)b->n, .at = (uint32_t)b->nbytes, .nbytes = (uint8_t)nbytes,
+	};
+	memcpy(b->bytes + b->nbytes, e->payload + QD_JOURNAL_WRITE_HEAD, nbytes);
+	b->nbytes += nbytes;
+	b->n++;
 	return 0;
 }
 
@@ -85,7 +109,8 @@ static int by_order(const void *pa, const void *pb)
 /* ---- checking ---- */
 
 /* The WRITEs of one place, in order. */
-static int check_group(struct redo *group, size_t n, struct qd_io *target, struct qd_err *err)
+static int check_group(const struct batch *b, struct redo *group, size_t n, struct qd_io *target,
+		       struct qd_err *err)
 {
 	uint8_t now[QD_JOURNAL_MAX_WRITE];
 	size_t there = 0;
@@ -94,7 +119,7 @@ static int check_group(struct redo *group, size_t n, struct qd_io *target, struc
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < n; i++)
-		if (memcmp(now, group[i].bytes, group[i].nbytes) == 0)
+		if (memcmp(now, bytes_of(b, &group[i]), group[i].nbytes) == 0)
 			there = i + 1;
 	for (size_t i = 0; i < there; i++)
 		group[i].there = true;
@@ -165,7 +190,7 @@ static int check_all(const struct qd_journal *j, struct batch *b, struct qd_io *
 	for (size_t i = 0, end; rc == 0 && i < b->n; i = end) {
 		for (end = i + 1; end < b->n && b->all[end].off == b->all[i].off;)
 			end++;
-		rc = check_group(b->all + i, end - i, target, err);
+		rc = check_group(b, b->all + i, end - i, target, err);
 	}
 	if (b->n)
 		qsort(b->all, b->n, sizeof(*b->all), by_order);
@@ -187,7 +212,7 @@ static int apply(const struct batch *b, struct qd_io *target, struct qd_err *err
 			unflushed = false;
 		}
 		if (rc == 0 && !r->there) {
-			rc = qd_io_write(target, r->bytes, r->nbytes, r->off, err);
+			rc = qd_io_write(target, bytes_of(b, r), r->nbytes, r->off, err);
 			unflushed = true;
 		}
 	}
@@ -213,6 +238,7 @@ int qd_journal_replay(struct qd_journal *j, struct qd_io *target, bool dry_run, 
 			rc = qd_journal_redo_applied(j, err);
 	}
 	free(b.all);
+	free(b.bytes);
 	if (rc == 0)
 		*ret_nwrites = nwrites;
 	return rc;

@@ -8,6 +8,7 @@
 mkdup base.raw 96M 512 50000 713
 qemu-img convert -f raw -O qcow2 -o cluster_size=512 base.raw disk.qcow2
 cp disk.qcow2 little.qcow2
+cp disk.qcow2 logged.qcow2
 in_place disk.qcow2 512 --no-index
 freed=$(json out.json 'd["clusters-freed"]')
 [ "$freed" -gt 100000 ] || die "only $freed clusters were freed: no test"
@@ -19,3 +20,9 @@ is "$freed" "$(json out.json 'd["clusters-freed"]')" "clusters freed with --memo
 	die "$freed clusters took $(json out.json 'd["flushes"]') flushes with --memory=8M"
 qemu-img map --output=json disk.qcow2 >disk.map
 qemu-img map --output=json little.qcow2 | cmp disk.map - || die "another result with little memory"
+
+# With redo records of everything.
+in_place logged.qcow2 512
+is "$(json out.json 'd["batches"]')" "$(json out.json 'd["batches-logged"]')" "batches with records"
+[ "$(json out.json 'd["flushes"]')" -le 60 ] ||
+	die "$freed clusters took $(json out.json 'd["flushes"]') flushes with redo records"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What the tests of `qdedup dedup` (700 to 719) share, on top of convert-lib.sh.
+# What the tests of `qdedup dedup` (700 to 719, 728) share, on top of convert-lib.sh.
 #
 #	layers IMG DIR         the content of the active layer and of each snapshot but the pin, by stock QEMU
 #	same_layers IMG DIR    are they what they were?

@@ -911,6 +911,29 @@ static void replay_keeps_within_metadata(void)
 	}
 }
 
+/* Zeros past the end are part of the file, too. */
+static void replay_makes_the_file_as_long(void)
+{
+	struct qd_io *io = new_file();
+	struct qd_journal *j = open_journal(io);
+	struct qd_queue *q = NULL;
+	uint8_t table[1024] = { 1 };
+	uint64_t size = 0, n = 0;
+
+	CU_ASSERT_EQUAL_FATAL(qd_queue_new(io, 1u << 20, &q, NULL), 0);
+	CU_ASSERT_EQUAL(qd_queue_write(q, table, sizeof(table), FILE_NBYTES + 4096, NULL), 0);
+	CU_ASSERT_EQUAL(qd_queue_barrier(q, NULL), 0);
+	CU_ASSERT_EQUAL(qd_queue_write(q, table, 8, FILE_NBYTES + 4096 + 600, NULL), 0);
+	CU_ASSERT_EQUAL(qd_journal_redo_log(j, q, io, NULL), 0);
+	CU_ASSERT_EQUAL(qd_journal_replay(j, io, false, &n, NULL), 0);
+	CU_ASSERT_EQUAL(n, 2);
+	CU_ASSERT_EQUAL(qd_io_size(io, &size, NULL), 0);
+	CU_ASSERT_EQUAL(size, FILE_NBYTES + 4096 + sizeof(table));
+	qd_queue_free(q);
+	qd_journal_close(j);
+	qd_io_close(io);
+}
+
 static void a_batch_too_large_writes_nothing(void)
 {
 	struct qd_io *io = new_file();
@@ -1007,6 +1030,7 @@ static const struct qd_test tests[] = {
 	QD_TEST(damage_of_a_committed_batch_is_seen),
 	QD_TEST(an_applied_batch_does_not_come_back),
 	QD_TEST(replay_keeps_within_metadata),
+	QD_TEST(replay_makes_the_file_as_long),
 	QD_TEST(a_batch_too_large_writes_nothing),
 	QD_TEST(what_changes_nothing_is_no_batch),
 	QD_TEST(a_walk_shows_every_entry),
