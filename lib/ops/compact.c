@@ -25,7 +25,7 @@
 #include "base/host.h"
 #include "ops/soundness.h"
 
-#define MAX_ROUNDS 16u
+#define MAX_ROUNDS 16u	/* that are not cut short by memory */
 #define INDEX_SLACK 4u	/* clusters that putting the hash table back may leave free: not worth a second run */
 
 int compact_open(const struct compact *c, struct qd_image **ret_img, struct qd_err *err)
@@ -162,24 +162,32 @@ static int move_by_plan(struct compact *c, struct compact_map *map, struct qd_er
 	return rc ? rc : compact_move_runs(c, map, err);
 }
 
-/* *ret_moved: there may be more to do. */
-static int round_of_moves(struct compact *c, bool *ret_moved, struct qd_err *err)
+static uint64_t moved_so_far(const struct compact *c)
+{
+	return c->res->data_moved + c->res->streams_moved + c->res->metadata_moved;
+}
+
+/* *ret_moved: there may be more to do.  *ret_cut: there is, because memory did not allow for all of it. */
+static int round_of_moves(struct compact *c, bool *ret_moved, bool *ret_cut, struct qd_err *err)
 {
 	struct compact_map map = { .nmoves = 0 };
-	uint64_t nstreams = 0;
+	uint64_t nstreams = 0, before = moved_so_far(c);
+	bool cut = false;
 	int rc = tidy_blocks(c, err);
 
 	if (rc == 0)
 		rc = make_map(c, &map, err);
 	if (rc == 0)
-		rc = compact_move_streams(c, count_used(&map), false, &nstreams, err);
+		rc = compact_move_streams(c, count_used(&map), false, &nstreams, &cut, err);
 	if (rc == 0 && nstreams)
 		rc = make_map(c, &map, err);
 	*ret_moved = rc == 0 && (has_moves(&map) || nstreams);
+	cut = cut || map.cut;
 	if (rc == 0 && has_moves(&map))
 		rc = move_by_plan(c, &map, err);
 	compact_map_free(&map);
 	c->res->rounds++;
+	*ret_cut = cut && moved_so_far(c) > before;
 	return rc;
 }
 
@@ -222,11 +230,8 @@ static int give_back(struct compact *c, struct qd_err *err)
 /* What a first round would do. */
 static void foretell(struct compact *c, const struct compact_map *map, uint64_t nstreams)
 {
-	for (uint64_t i = 0; i < map->nmoves; i++)
-		if (compact_map_single(map, map->moves[i].from))
-			c->res->metadata_moved++;
-		else
-			c->res->data_moved++;
+	c->res->metadata_moved = map->ntables;
+	c->res->data_moved = map->ndata;
 	for (uint64_t i = 0; i < map->nruns; i++)
 		if (map->runs[i].to != QD_COMPACT_STAYS)
 			c->res->metadata_moved += map->runs[i].nclusters;
@@ -238,11 +243,12 @@ static int plan(struct compact *c, struct qd_err *err)
 {
 	struct compact_map map = { .nmoves = 0 };
 	uint64_t nstreams = 0, used = 0;
+	bool cut;
 	int rc = make_map(c, &map, err);
 
 	if (rc == 0) {
 		used = count_used(&map);
-		rc = compact_move_streams(c, used + c->slack, true, &nstreams, err);
+		rc = compact_move_streams(c, used + c->slack, true, &nstreams, &cut, err);
 	}
 	c->res->changed = rc == 0 &&
 			  (nstreams || ((used + c->slack) * c->res->cluster_size < c->res->file_size[0] &&
@@ -280,13 +286,17 @@ static int finish(struct compact *c, int rc, struct qd_err *err)
 
 static int carry_out(struct compact *c, struct qd_err *err)
 {
-	bool more = true;
+	uint64_t most = MAX_ROUNDS + c->res->file_size[0] / c->res->cluster_size / 256;
+	bool more = true, cut;
+	unsigned nwhole = 0;
 	int rc;
 
 	c->res->stage = QD_COMPACT_WRITING;
 	rc = compact_index_take(c, err);
-	while (rc == 0 && more && c->res->rounds < MAX_ROUNDS)
-		rc = round_of_moves(c, &more, err);
+	while (rc == 0 && more && nwhole < MAX_ROUNDS && c->res->rounds < most) {
+		rc = round_of_moves(c, &more, &cut, err);
+		nwhole += !cut;
+	}
 	if (rc == 0 || rc == QD_E_CANCELLED)
 		rc = finish(c, rc, err);
 	compact_index_free(c);

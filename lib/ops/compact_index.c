@@ -2,11 +2,12 @@
 /*
  * The hash table of an image whose clusters move.  Its records name clusters by where they
  * lie, so before the first one moves the container is taken out, its records, those of
- * the journal's log included, kept in a temporary file; each move is remembered; and at the end
- * a new container is made of the records of the clusters that are still there, by their new
- * names.  Of a table in state partial only the records of pinned clusters are kept: nobody knows of
- * the others.  But where the image has snapshots of its own, which is why the state is no better, all
- * are kept if they tell of exactly what the tables refer to (ops/verify.c says what that is worth).
+ * the journal's log included, kept in a temporary file; each move is remembered (of compressed
+ * clusters: compact_names.h); and at the end a new container is made of the records of the
+ * clusters that are still there, by their new names.  Of a table in state partial only the records
+ * of pinned clusters are kept: nobody knows of the others.  But where the image has snapshots of
+ * its own, which is why the state is no better, all are kept if they tell of exactly what the
+ * tables refer to (ops/verify.c says what that is worth).
  *
  *	was    now -> was          record of `was`
  *	5      5                   kept as it is
@@ -18,27 +19,19 @@
 
 #include <stdlib.h>
 
-#include "base/tmpfile.h"
 #include "dedup/container.h"
 #include "dedup/log.h"
 #include "dedup/records.h"
 #include "format/entry.h"
+#include "ops/compact_names.h"
 #include "ops/known.h"
 #include "ops/merge.h"
 
-struct renamed {		/* a compressed cluster */
-	uint64_t now;		/* 0: free slot */
-	uint64_t was;
-};
-
 struct compact_index {
 	struct qd_geom geom;
-	struct qd_io *io;		/* temporary file */
-	struct qd_table *table;		/* in it: the records as they were */
+	struct compact_stored records;	/* as they were */
 	struct qd_records *was;		/* by host cluster: what it was, 0: the same */
-	struct renamed *streams;	/* open addressing */
-	uint64_t nslots;		/* a power of two, or 0 */
-	uint64_t nstreams;
+	struct compact_names *streams;	/* compressed ones likewise */
 	uint64_t log_nbytes, redo_nbytes;
 	uint64_t generation;		/* of the container that was taken out */
 	bool valid;			/* every record held */
@@ -51,10 +44,9 @@ void compact_index_free(struct compact *c)
 
 	if (!ix)
 		return;
-	qd_table_close(ix->table);
-	qd_io_close(ix->io);
+	compact_stored_close(&ix->records);
 	qd_records_free(ix->was);
-	free(ix->streams);
+	compact_names_free(ix->streams);
 	free(ix);
 	c->index = NULL;
 }
@@ -67,24 +59,16 @@ static int keep_records(struct compact *c, struct compact_index *ix, const struc
 {
 	struct qd_known *known = NULL;
 	struct qd_table_maker *maker = NULL;
-	struct qd_table_ext ext = { .journal_off = 0 };	/* finish fills what is of the table only */
-	uint64_t nbytes;
 	int rc = qd_known_open(old, img, &known, err);
 
 	if (rc == 0)
 		rc = qd_merge_gather(known, &ix->geom, c->memory / 8, c->opts->tmpdir, &maker, err);
 	if (rc == 0)
-		rc = qd_table_maker_finish(maker, old->ext.generation, &ext, &nbytes, err);
-	if (rc == 0)
-		rc = qd_tmpfile_open(c->opts->tmpdir, &ix->io, err);
-	if (rc == 0)
-		rc = qd_table_maker_write(maker, ix->io, 0, err);
-	ext.container_nbytes = nbytes;
-	if (rc == 0)
-		rc = qd_table_open(ix->io, 0, &ext, &ix->geom, &ix->table, err);
+		rc = compact_stored_make(maker, &ix->geom, c->opts->tmpdir, &ix->records, err);
 	if (rc == 0)
 		rc = qd_records_new(8, c->memory / 8, c->opts->tmpdir, &ix->was, err);
-	qd_table_maker_free(maker);
+	if (rc == 0)
+		rc = compact_names_new(&ix->geom, c->memory / 16, c->opts->tmpdir, &ix->streams, err);
 	qd_known_free(known);
 	return rc;
 }
@@ -129,43 +113,15 @@ int compact_index_take(struct compact *c, struct qd_err *err)
 
 /* ---- following moves ---- */
 
-static struct renamed *find_slot(const struct compact_index *ix, uint64_t now)
-{
-	uint64_t i = (now * 0x9e3779b97f4a7c15ull) >> 20;
-
-	while (ix->streams[i & (ix->nslots - 1)].now && ix->streams[i & (ix->nslots - 1)].now != now)
-		i++;
-	return &ix->streams[i & (ix->nslots - 1)];
-}
-
-static int grow(struct compact_index *ix, struct qd_err *err)
-{
-	struct compact_index bigger = { .nslots = ix->nslots ? ix->nslots * 2 : 1024 };
-
-	bigger.streams = calloc((size_t)bigger.nslots, sizeof(*bigger.streams));
-	if (!bigger.streams)
-		return qd_err_nomem(err, "the list of moved clusters");
-	for (uint64_t i = 0; i < ix->nslots; i++)
-		if (ix->streams[i].now)
-			*find_slot(&bigger, ix->streams[i].now) = ix->streams[i];
-	free(ix->streams);
-	ix->streams = bigger.streams;
-	ix->nslots = bigger.nslots;
-	return 0;
-}
-
-/* What an entry was before the first move. */
+/* What a cluster was before the first move. */
 static int original(const struct compact_index *ix, uint64_t entry, uint64_t *ret_was, struct qd_err *err)
 {
 	uint8_t bytes[8];
 	int rc;
 
+	if (qd_l2_is_compressed(entry))
+		return compact_names_find(ix->streams, entry, ret_was, err);
 	*ret_was = entry;
-	if (qd_l2_is_compressed(entry)) {
-		if (ix->nslots && find_slot(ix, entry)->now)
-			*ret_was = find_slot(ix, entry)->was;
-		return 0;
-	}
 	rc = qd_records_get(ix->was, entry >> ix->geom.cluster_bits, bytes, err);
 	if (rc == 0 && qd_get_be64(bytes))
 		*ret_was = qd_get_be64(bytes);
@@ -181,20 +137,13 @@ int compact_index_moved(struct compact *c, uint64_t from, uint64_t to, struct qd
 
 	if (!ix)
 		return 0;
+	if (qd_l2_is_compressed(to))
+		return compact_names_add(ix->streams, from, to, err);
 	rc = original(ix, from, &was, err);
 	if (rc)
 		return rc;
-	if (!qd_l2_is_compressed(to)) {
-		qd_put_be64(bytes, was);
-		return qd_records_put(ix->was, to >> ix->geom.cluster_bits, bytes, err);
-	}
-	if (ix->nstreams >= ix->nslots / 2)
-		rc = grow(ix, err);
-	if (rc == 0) {
-		ix->nstreams += find_slot(ix, to)->now == 0;
-		*find_slot(ix, to) = (struct renamed){ to, was };
-	}
-	return rc;
+	qd_put_be64(bytes, was);
+	return qd_records_put(ix->was, to >> ix->geom.cluster_bits, bytes, err);
 }
 
 /* ---- putting it back ---- */
@@ -210,12 +159,13 @@ struct putting {
 };
 
 /* 1: *ret_record is what was known of a cluster before it moved; 0: there is none. */
-static int find_record(struct compact_index *ix, uint64_t entry, struct qd_record *ret_record, struct qd_err *err)
+static int find_record(struct compact_index *ix, uint64_t entry, struct qd_record *ret_record,
+		       struct qd_err *err)
 {
 	uint64_t was;
 	int rc = original(ix, entry, &was, err);
 
-	return rc ? rc : qd_table_find(ix->table, was, ret_record, err);
+	return rc ? rc : qd_table_find(ix->records.table, was, ret_record, err);
 }
 
 static int hold_against_tables(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
@@ -244,7 +194,7 @@ static int choose(struct putting *p, const struct qd_survey_opts *opts, struct q
 	if (p->all || !qd_image_has_own_snapshots(p->img))
 		return 0;
 	rc = qd_survey_walk(p->img, opts, &ops, p, NULL, err);
-	p->all = !p->differs && p->nsame == qd_table_nrecords(p->ix->table);
+	p->all = !p->differs && p->nsame == qd_table_nrecords(p->ix->records.table);
 	return rc;
 }
 
@@ -310,7 +260,7 @@ int compact_index_put(struct compact *c, struct qd_err *err)
 	if (rc == 0)
 		rc = qd_pinned_load(img, &none, c->memory / 8, &p.pinned, err);
 	if (rc == 0)
-		rc = qd_table_maker_new(&c->index->geom, qd_table_digest(c->index->table), c->memory / 8,
+		rc = qd_table_maker_new(&c->index->geom, qd_table_digest(c->index->records.table), c->memory / 8,
 					c->opts->tmpdir, &p.maker, err);
 	if (rc == 0)
 		rc = qd_survey_walk(img, &opts, &ops, &p, NULL, err);

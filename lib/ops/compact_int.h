@@ -4,11 +4,13 @@
  *
  *	compact.c          rounds of planning and moving, the truncation at the end
  *	compact_map.c      what lies where: clusters in use, runs, single tables
+ *	compact_walk.c     all tables, and who names them
  *	compact_data.c     moving clusters of data
  *	compact_streams.c  which compressed clusters move
  *	compact_pack.c     moving them, packed anew (compact_pack.h)
  *	compact_meta.c     moving tables
  *	compact_index.c    the hash table: taken out before, put back after, moves followed
+ *	compact_names.c    what moved compressed clusters were called (compact_names.h)
  */
 #ifndef QD_OPS_COMPACT_INT_H
 #define QD_OPS_COMPACT_INT_H
@@ -30,7 +32,7 @@ struct compact_single {
 };
 
 /* What a run is, in the order in which runs move: who is named before who names. */
-enum compact_run_kind { COMPACT_STREAMS, COMPACT_NAMED, COMPACT_NAMING, COMPACT_REFTABLE };
+enum compact_run_kind { COMPACT_NAMED, COMPACT_NAMING, COMPACT_REFTABLE };
 
 struct compact_run {
 	enum compact_run_kind kind;
@@ -44,13 +46,15 @@ struct compact_move {
 
 struct compact_map {
 	struct qd_bits used;
-	struct compact_single *singles;		/* by ascending cluster */
+	struct compact_single *singles;		/* those that move, by ascending cluster */
 	uint64_t nsingles, singles_capacity;
 	struct qd_compact_run *runs;		/* and, number by number, */
 	struct compact_run *infos;		/* what they are */
 	uint64_t nruns, runs_capacity;
 	struct compact_move *moves;		/* of single clusters, by ascending from */
 	uint64_t nmoves, moves_capacity;
+	uint64_t ndata, ntables;		/* single clusters that should move, in this round or later */
+	bool cut;				/* there are more than this round takes */
 	uint64_t end;				/* clusters of the file, when all is moved */
 };
 
@@ -79,18 +83,30 @@ int compact_map_make(const struct compact *c, struct qd_image *img, struct qd_al
 		     struct compact_map *map, struct qd_err *err);
 void compact_map_free(struct compact_map *map);
 
-/* The single table in that cluster, or NULL. */
+/* The move of that cluster, or NULL; the table in a cluster that moves, NULL when it holds data. */
+const struct compact_move *compact_map_move(const struct compact_map *map, uint64_t from);
 const struct compact_single *compact_map_single(const struct compact_map *map, uint64_t cluster);
+
+/* ---- compact_walk.c ---- */
+
+struct compact_walk {
+	int (*single)(void *ctx, const struct compact_single *s, struct qd_err *err);
+	int (*run)(void *ctx, uint64_t first, uint64_t nclusters, const struct compact_run *info,
+		   struct qd_err *err);		/* NULL: runs are left out */
+};
+
+int compact_walk(struct qd_image *img, const struct qd_alloc *alloc, const struct compact_walk *fns, void *ctx,
+		 struct qd_err *err);
 
 /* ---- the movers: each opens the image anew and leaves it clean ---- */
 
 int compact_move_data(struct compact *c, const struct compact_map *map, struct qd_err *err);
 
 /*
- * Streams behind cluster `end`, and in the first round all, when they are packed badly; dry_run
- * only counts them.
+ * Streams behind cluster `end`, and in the first round all, when they are packed badly; dry_run only counts them.
+ * *ret_nstreams may be more than one round moves: then *ret_cut.
  */
-int compact_move_streams(struct compact *c, uint64_t end, bool dry_run, uint64_t *ret_nstreams,
+int compact_move_streams(struct compact *c, uint64_t end, bool dry_run, uint64_t *ret_nstreams, bool *ret_cut,
 			 struct qd_err *err);
 int compact_move_tables(struct compact *c, const struct compact_map *map, struct qd_err *err);
 int compact_move_runs(struct compact *c, const struct compact_map *map, struct qd_err *err);

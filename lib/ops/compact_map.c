@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What lies where in an image that a check found consistent, so that everything can be
- * moved: each cluster in use is a single table, part of a run, or data.
+ * moved: each cluster in use is a single table, part of a run, a stream's, or data.
  *
  *	single   L2 table, refcount block, cluster of a bitmap
- *	run      header, L1 tables, snapshot table, refcount table, bitmap directory and tables;
- *	         clusters with compressed streams, which move by other means
+ *	run      header, L1 tables, snapshot table, refcount table, bitmap directory and tables
+ *	stream   compressed clusters, which move by other means
  *	data     whatever else is in use: the survey knows who reads it
+ *
+ * Memory: a few bits for each cluster of the file while the plan is made, one afterwards; runs are few;
+ * and of singles and data those that move in this round, which --memory bounds.
  */
 #include "ops/compact_int.h"
 
@@ -14,51 +17,51 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "format/bitmap.h"
 #include "format/entry.h"
-#include "format/snapshot.h"
-#include "image/bitmaps.h"
+
+#define BYTES_PER_MOVE 256u	/* of memory: a quarter of it for moves, in this list and the next */
 
 struct making {
 	struct qd_image *img;
 	struct compact_map *map;
 	struct qd_alloc *alloc;
 	bool planning;			/* nothing moves yet: blocks will come before anything does */
-	uint64_t move_limit;		/* moves of singles that one round takes */
+	uint64_t move_limit;		/* moves that one round takes */
+	struct qd_bits l2;		/* L2 tables; */
+	struct qd_bits others;		/* other single tables */
+	struct qd_bits still;		/* streams, and runs */
 };
 
-static uint64_t cluster_of(const struct making *m, uint64_t off)
+/* ---- tables ---- */
+
+static bool is_table(const struct making *m, uint64_t cluster)
 {
-	return off >> m->img->geom.cluster_bits;
+	return qd_bits_get(&m->l2, cluster) || qd_bits_get(&m->others, cluster);
 }
 
-/* ---- lists ---- */
-
-static int add_single(struct making *m, uint64_t cluster, enum compact_kind kind, uint64_t where,
-		      struct qd_err *err)
+/* An L2 table that several L1 tables name is one; what else is named twice has no business to be. */
+static int mark_single(void *ctx, const struct compact_single *s, struct qd_err *err)
 {
-	struct compact_map *map = m->map;
+	struct making *m = ctx;
+	bool known = s->cluster < m->l2.nbits;
 
-	if (map->nsingles == map->singles_capacity) {
-		uint64_t capacity = map->singles_capacity ? map->singles_capacity * 2 : 256;
-		struct compact_single *v = realloc(map->singles, capacity * sizeof(*v));
-
-		if (!v)
-			return qd_err_nomem(err, "the list of tables");
-		map->singles = v;
-		map->singles_capacity = capacity;
-	}
-	map->singles[map->nsingles++] = (struct compact_single){ cluster, where, kind };
+	if (!known || qd_bits_get(&m->others, s->cluster) ||
+	    (s->kind != COMPACT_L2 && qd_bits_get(&m->l2, s->cluster)))
+		return qd_err_set(err, QD_E_CORRUPT, "%s 0x%" PRIx64 ", and the image is not changed: run qdedup check",
+				  known ? "two tables lie at" : "nothing counts the table at",
+				  s->cluster << m->img->geom.cluster_bits);
+	qd_bits_set(s->kind == COMPACT_L2 ? &m->l2 : &m->others, s->cluster);
 	return 0;
 }
 
-static int add_run(struct making *m, uint64_t first, uint64_t nclusters, enum compact_run_kind kind,
-		   uint64_t pointer, struct qd_err *err)
+static int add_run(void *ctx, uint64_t first, uint64_t nclusters, const struct compact_run *info, struct qd_err *err)
 {
+	struct making *m = ctx;
 	struct compact_map *map = m->map;
 
-	if (!nclusters)
-		return 0;
+	if (first + nclusters > m->still.nbits)
+		return qd_err_set(err, QD_E_CORRUPT, "nothing counts the table at 0x%" PRIx64 ": run qdedup check",
+				  first << m->img->geom.cluster_bits);
 	if (map->nruns == map->runs_capacity) {
 		uint64_t capacity = map->runs_capacity ? map->runs_capacity * 2 : 64;
 		struct qd_compact_run *runs = realloc(map->runs, capacity * sizeof(*runs));
@@ -74,16 +77,32 @@ static int add_run(struct making *m, uint64_t first, uint64_t nclusters, enum co
 		map->runs_capacity = capacity;
 	}
 	map->runs[map->nruns] = (struct qd_compact_run){ .first = first, .nclusters = nclusters,
-							 .fixed = !pointer };
-	map->infos[map->nruns++] = (struct compact_run){ kind, pointer };
+							 .fixed = !info->pointer };
+	map->infos[map->nruns++] = *info;
 	return 0;
 }
 
-static int add_table(struct making *m, uint64_t off, uint64_t nbytes, enum compact_run_kind kind,
-		     uint64_t pointer, struct qd_err *err)
+/* The plan is there: of the tables those that move, each once. */
+static int take_single(void *ctx, const struct compact_single *s, struct qd_err *err)
 {
-	return add_run(m, cluster_of(m, off), qd_div_up(nbytes, m->img->geom.cluster_size), kind, pointer,
-		       err);
+	struct making *m = ctx;
+	struct compact_map *map = m->map;
+
+	if (!is_table(m, s->cluster) || !compact_map_move(map, s->cluster))
+		return 0;
+	if (map->nsingles == map->singles_capacity) {
+		uint64_t capacity = map->singles_capacity ? map->singles_capacity * 2 : 256;
+		struct compact_single *v = realloc(map->singles, capacity * sizeof(*v));
+
+		if (!v)
+			return qd_err_nomem(err, "the list of tables");
+		map->singles = v;
+		map->singles_capacity = capacity;
+	}
+	map->singles[map->nsingles++] = *s;
+	qd_bits_clear(&m->l2, s->cluster);
+	qd_bits_clear(&m->others, s->cluster);
+	return 0;
 }
 
 static int compare_singles(const void *pa, const void *pb)
@@ -93,232 +112,57 @@ static int compare_singles(const void *pa, const void *pb)
 	return a->cluster < b->cluster ? -1 : a->cluster > b->cluster;
 }
 
-/* An L2 table that several L1 tables name is one; what else is named twice has no business to be. */
-static int sort_singles(struct making *m, struct qd_err *err)
+static int take_singles(struct making *m, struct qd_err *err)
 {
-	struct compact_map *map = m->map;
-	uint64_t kept = 0;
+	static const struct compact_walk fns = { .single = take_single };
+	int rc = m->map->ntables ? compact_walk(m->img, m->alloc, &fns, m, err) : 0;
 
-	if (map->nsingles)
-		qsort(map->singles, map->nsingles, sizeof(*map->singles), compare_singles);
-	for (uint64_t i = 0; i < map->nsingles; i++) {
-		struct compact_single *s = &map->singles[i], *last = kept ? &map->singles[kept - 1] : NULL;
-
-		if (!last || last->cluster != s->cluster)
-			map->singles[kept++] = *s;
-		else if (s->kind != COMPACT_L2 || last->kind != COMPACT_L2)
-			return qd_err_set(err, QD_E_CORRUPT,
-					  "two tables lie at 0x%" PRIx64 ", and the image is not "
-					  "changed: run qdedup check",
-					  s->cluster << m->img->geom.cluster_bits);
-	}
-	map->nsingles = kept;
-	return 0;
+	if (m->map->nsingles)
+		qsort(m->map->singles, m->map->nsingles, sizeof(*m->map->singles), compare_singles);
+	return rc;
 }
 
 const struct compact_single *compact_map_single(const struct compact_map *map, uint64_t cluster)
 {
 	struct compact_single key = { .cluster = cluster };
 
-	return map->nsingles ? bsearch(&key, map->singles, map->nsingles, sizeof(key),
-				       compare_singles) : NULL;
-}
-
-/* ---- layers ---- */
-
-static int add_layer(struct making *m, const uint64_t *l1, uint64_t entries, struct qd_err *err)
-{
-	int rc = 0;
-
-	for (uint64_t i = 0; rc == 0 && i < entries; i++)
-		if (qd_entry_host_off(l1[i]))
-			rc = add_single(m, cluster_of(m, qd_entry_host_off(l1[i])), COMPACT_L2, 0, err);
-	return rc;
-}
-
-static int add_snapshot_layers(struct making *m, struct qd_err *err)
-{
-	int rc = 0;
-
-	for (uint32_t i = 0; rc == 0 && i < m->img->nsnapshots; i++) {
-		const struct qd_snapshot *s = &m->img->snapshots[i];
-		uint64_t *l1 = NULL;
-
-		rc = qd_image_load_l1(m->img, s->l1_off, s->l1_entries, &l1, err);
-		if (rc == 0)
-			rc = add_layer(m, l1, s->l1_entries, err);
-		free(l1);
-	}
-	return rc;
-}
-
-/* The L1 tables of snapshots, and the table that names them. */
-static int add_snapshot_tables(struct making *m, struct qd_err *err)
-{
-	uint64_t off = m->img->header.snapshots_off, nbytes = m->img->snapshots_nbytes, pos = 0;
-	uint8_t *table;
-	int rc;
-
-	if (!m->img->nsnapshots)
-		return 0;
-	table = malloc(nbytes);
-	if (!table)
-		return qd_err_nomem(err, "the snapshot table");
-	rc = qd_io_read(m->img->io, table, nbytes, off, err);
-	for (uint32_t i = 0; rc == 0 && i < m->img->nsnapshots; i++) {
-		struct qd_snapshot_entry e;
-		size_t entry_nbytes = 0;
-
-		rc = qd_snapshot_decode(table + pos, nbytes - pos, 0, &e, &entry_nbytes, err);
-		if (rc == 0)
-			rc = add_table(m, e.l1_off, (uint64_t)e.l1_entries * 8, COMPACT_NAMED, off + pos,
-				       err);
-		pos += entry_nbytes;
-	}
-	free(table);
-	return rc ? rc : add_table(m, off, nbytes, COMPACT_NAMING, QD_HEADER_OFF_SNAPSHOTS_OFF, err);
-}
-
-static int add_header_tables(struct making *m, struct qd_err *err)
-{
-	const struct qd_header *h = &m->img->header;
-	int rc = add_run(m, 0, 1, COMPACT_NAMING, 0, err);
-
-	if (rc == 0)
-		rc = add_table(m, h->l1_off, (uint64_t)h->l1_entries * 8, COMPACT_NAMING,
-			       QD_HEADER_OFF_L1_OFF, err);
-	if (rc == 0)
-		rc = add_run(m, cluster_of(m, h->reftable_off), h->reftable_clusters, COMPACT_REFTABLE,
-			     QD_HEADER_OFF_REFTABLE_OFF, err);
-	return rc;
-}
-
-/* ---- bitmaps ---- */
-
-#define PIECE 8192u		/* entries of a bitmap table read at a time */
-#define BYTES_PER_MOVE 256u	/* of memory: a quarter of it for moves, in this list and the next */
-
-static int add_bitmap_data(struct making *m, uint64_t table_off, uint64_t entries, struct qd_err *err)
-{
-	uint8_t *buf = malloc((size_t)PIECE * 8);
-	int rc = buf ? 0 : qd_err_nomem(err, "a bitmap table");
-
-	for (uint64_t at = 0; rc == 0 && at < entries; at += PIECE) {
-		uint64_t n = qd_min_u64(entries - at, PIECE);
-
-		rc = qd_io_read(m->img->io, buf, (size_t)n * 8, table_off + at * 8, err);
-		for (uint64_t i = 0; rc == 0 && i < n; i++) {
-			uint64_t off = qd_entry_host_off(qd_get_be64(buf + i * 8));
-
-			if (off)
-				rc = add_single(m, cluster_of(m, off), COMPACT_BITMAP,
-						table_off + (at + i) * 8, err);
-		}
-	}
-	free(buf);
-	return rc;
-}
-
-static int add_bitmap_tables(struct making *m, const struct qd_bitmap_ext *ext, struct qd_err *err)
-{
-	uint8_t *dir = malloc(ext->dir_size + 1);
-	uint64_t pos = 0;
-	int rc = dir ? 0 : qd_err_nomem(err, "the bitmap directory");
-
-	if (rc == 0)
-		rc = qd_io_read(m->img->io, dir, ext->dir_size, ext->dir_off, err);
-	for (uint32_t i = 0; rc == 0 && i < ext->count; i++) {
-		struct qd_bitmap_entry e;
-		size_t nbytes = 0;
-
-		rc = qd_bitmap_entry_decode(dir + pos, ext->dir_size - pos, &e, &nbytes, err);
-		if (rc == 0)
-			rc = add_table(m, e.table_off, (uint64_t)e.table_entries * 8, COMPACT_NAMED,
-				       ext->dir_off + pos, err);
-		if (rc == 0)
-			rc = add_bitmap_data(m, e.table_off, e.table_entries, err);
-		pos += nbytes;
-	}
-	free(dir);
-	return rc;
-}
-
-/* Byte of the file where the extension says where the directory is; 0: there is none. */
-static int find_directory_pointer(struct making *m, uint64_t *ret_pointer, struct qd_err *err)
-{
-	const struct qd_header *h = &m->img->header;
-	size_t size = (size_t)m->img->geom.cluster_size, pos = h->header_length;
-	size_t end = h->backing_name_off ? (size_t)h->backing_name_off : size;
-	uint8_t *buf = malloc(size);
-	struct qd_header_ext ext;
-	int rc = buf ? 0 : qd_err_nomem(err, "the header");
-
-	*ret_pointer = 0;
-	if (rc == 0)
-		rc = qd_io_read_padded(m->img->io, buf, size, 0, err);
-	while (rc == 0 && (rc = qd_header_ext_next(buf, end, &pos, &ext, err)) > 0) {
-		rc = 0;
-		if (ext.type == QD_EXT_BITMAPS)
-			*ret_pointer = (uint64_t)(ext.data - buf) + 16;
-	}
-	free(buf);
-	return rc;
-}
-
-static int add_bitmaps(struct making *m, struct qd_err *err)
-{
-	struct qd_bitmap_ext ext;
-	uint64_t pointer = 0;
-	int rc;
-
-	if (!qd_bitmaps_count(m->img))
-		return 0;
-	rc = qd_bitmaps_directory(m->img, &ext, err);
-	if (rc == 0)
-		rc = find_directory_pointer(m, &pointer, err);
-	if (rc == 0)
-		rc = add_bitmap_tables(m, &ext, err);
-	return rc ? rc : add_table(m, ext.dir_off, ext.dir_size, COMPACT_NAMING, pointer, err);
+	return map->nsingles ? bsearch(&key, map->singles, map->nsingles, sizeof(key), compare_singles) : NULL;
 }
 
 /* ---- refcounts, streams ---- */
 
-static int take_counts(struct making *m, struct qd_alloc *alloc, struct qd_err *err)
+static int take_counts(struct making *m, struct qd_err *err)
 {
-	uint64_t nclusters = qd_alloc_end(alloc) >> m->img->geom.cluster_bits, count;
+	uint64_t nclusters = qd_alloc_end(m->alloc) >> m->img->geom.cluster_bits, count;
 	int rc = qd_bits_new(nclusters, &m->map->used, err);
 
 	for (uint64_t c = 0; rc == 0 && c < nclusters; c++) {
-		rc = qd_alloc_count(alloc, c, &count, err);
+		rc = qd_alloc_count(m->alloc, c, &count, err);
 		if (rc == 0 && count)
 			qd_bits_set(&m->map->used, c);
 	}
-	for (uint64_t i = 0; rc == 0 && i < qd_alloc_nblocks(alloc); i++)
-		if (qd_alloc_block(alloc, i))
-			rc = add_single(m, qd_alloc_block(alloc, i), COMPACT_BLOCK, i, err);
-	return rc;
+	if (rc == 0)
+		rc = qd_bits_new(nclusters, &m->l2, err);
+	if (rc == 0)
+		rc = qd_bits_new(nclusters, &m->others, err);
+	return rc ? rc : qd_bits_new(nclusters, &m->still, err);
 }
 
-static int take_streams(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
+static int mark_streams(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_err *err)
 {
 	struct making *m = ctx;
-	int rc = 0;
 
-	for (unsigned i = 0; rc == 0 && i < n; i++) {
-		struct compact_map *map = m->map;
-		struct qd_compact_run *run = map->nruns ? &map->runs[map->nruns - 1] : NULL;
+	(void)err;
+	for (unsigned i = 0; i < n; i++) {
 		uint64_t first, last;
 
 		if (!qd_l2_is_compressed(v[i].c.entry))
 			continue;
 		qd_l2_clusters(&m->img->geom, v[i].c.entry, &first, &last);
-		if (run && map->infos[map->nruns - 1].kind == COMPACT_STREAMS &&
-		    run->first + run->nclusters >= first)
-			run->nclusters = qd_max_u64(run->nclusters, last + 1 - run->first);
-		else
-			rc = add_run(m, first, last + 1 - first, COMPACT_STREAMS, 0, err);
+		for (; first <= last && first < m->still.nbits; first++)
+			qd_bits_set(&m->still, first);
 	}
-	return rc;
+	return 0;
 }
 
 /* ---- the plan ---- */
@@ -347,6 +191,11 @@ static int add_move(void *ctx, uint64_t from, uint64_t to, struct qd_err *err)
 	struct making *m = ctx;
 	struct compact_map *map = m->map;
 
+	if (is_table(m, from))
+		map->ntables++;
+	else
+		map->ndata++;
+	map->cut = map->cut || map->nmoves == m->move_limit;
 	if (map->nmoves == m->move_limit || !is_counted(m, to))
 		return 0;	/* the next round plans again */
 	if (map->nmoves == map->moves_capacity) {
@@ -362,34 +211,52 @@ static int add_move(void *ctx, uint64_t from, uint64_t to, struct qd_err *err)
 	return 0;
 }
 
+const struct compact_move *compact_map_move(const struct compact_map *map, uint64_t from)
+{
+	uint64_t lo = 0, hi = map->nmoves;
+
+	while (lo < hi) {
+		uint64_t mid = lo + (hi - lo) / 2;
+
+		if (map->moves[mid].from < from)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < map->nmoves && map->moves[lo].from == from ? &map->moves[lo] : NULL;
+}
+
+static int make(struct making *m, const struct compact *c, struct qd_err *err)
+{
+	static const struct compact_walk fns = { .single = mark_single, .run = add_run };
+	struct qd_survey_opts opts = { .threads = 1, .memory = c->memory / 4 };
+	struct qd_survey_ops ops = { .want = qd_survey_want_nothing, .commit = mark_streams };
+	struct compact_map *map = m->map;
+	int rc = take_counts(m, err);
+
+	if (rc == 0 && !c->no_streams)
+		rc = qd_survey_walk(m->img, &opts, &ops, m, NULL, err);
+	if (rc == 0)
+		rc = compact_walk(m->img, m->alloc, &fns, m, err);
+	if (rc == 0)
+		rc = qd_compact_plan(&map->used, &m->still, map->runs, map->nruns, add_move, m, &map->end, err);
+	if (rc == 0)
+		rc = take_singles(m, err);
+	if (rc == 0)
+		leave_runs(m);
+	return rc;
+}
+
 int compact_map_make(const struct compact *c, struct qd_image *img, struct qd_alloc *alloc,
 		     struct compact_map *map, struct qd_err *err)
 {
-	struct making m = { .img = img, .map = map, .alloc = alloc,
-			    .planning = c->res->stage == QD_COMPACT_READING,
+	struct making m = { .img = img, .map = map, .alloc = alloc, .planning = c->res->stage == QD_COMPACT_READING,
 			    .move_limit = qd_max_u64(c->memory / BYTES_PER_MOVE, 1024) };
-	struct qd_survey_opts opts = { .threads = 1, .memory = c->memory / 4 };
-	struct qd_survey_ops ops = { .want = qd_survey_want_nothing, .commit = take_streams };
-	int rc = take_counts(&m, alloc, err);
+	int rc = make(&m, c, err);
 
-	if (rc == 0 && !c->no_streams)
-		rc = qd_survey_walk(img, &opts, &ops, &m, NULL, err);
-	if (rc == 0)
-		rc = add_header_tables(&m, err);
-	if (rc == 0)
-		rc = add_layer(&m, img->l1, img->header.l1_entries, err);
-	if (rc == 0)
-		rc = add_snapshot_layers(&m, err);
-	if (rc == 0)
-		rc = add_snapshot_tables(&m, err);
-	if (rc == 0)
-		rc = add_bitmaps(&m, err);
-	if (rc == 0)
-		rc = sort_singles(&m, err);
-	if (rc)
-		return rc;
-	rc = qd_compact_plan(&map->used, map->runs, map->nruns, add_move, &m, &map->end, err);
-	leave_runs(&m);
+	qd_bits_free(&m.l2);
+	qd_bits_free(&m.others);
+	qd_bits_free(&m.still);
 	return rc;
 }
 

@@ -57,23 +57,7 @@ static int give_up(struct qd_change *ch, uint64_t cluster, struct qd_err *err)
 
 /* ---- L2 tables, clusters of bitmaps ---- */
 
-static const struct compact_move *find_move(const struct compact_map *map, uint64_t from)
-{
-	uint64_t lo = 0, hi = map->nmoves;
-
-	while (lo < hi) {
-		uint64_t mid = lo + (hi - lo) / 2;
-
-		if (map->moves[mid].from < from)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < map->nmoves && map->moves[lo].from == from ? &map->moves[lo] : NULL;
-}
-
-static int redirect_l1(struct qd_change *ch, const struct compact_map *map, const uint64_t *l1,
-		       uint64_t l1_off,
+static int redirect_l1(struct qd_change *ch, const struct compact_map *map, const uint64_t *l1, uint64_t l1_off,
 		       uint64_t entries, struct qd_err *err)
 {
 	uint32_t bits = ch->img->geom.cluster_bits;
@@ -81,7 +65,7 @@ static int redirect_l1(struct qd_change *ch, const struct compact_map *map, cons
 
 	for (uint64_t i = 0; rc == 0 && i < entries; i++) {
 		uint64_t off = qd_entry_host_off(l1[i]);
-		const struct compact_move *m = off ? find_move(map, off >> bits) : NULL;
+		const struct compact_move *m = off ? compact_map_move(map, off >> bits) : NULL;
 
 		if (m)
 			rc = redirect(ch, l1_off + i * 8, m->to << bits, err);
@@ -156,8 +140,7 @@ static int move_block(struct compact *c, struct qd_change *ch, const struct comp
 	return rc ? rc : qd_alloc_move_block(ch->alloc, s->where, m->to, err);
 }
 
-static int move_singles(struct compact *c, struct qd_change *ch, const struct compact_map *map,
-			struct qd_err *err)
+static int move_singles(struct compact *c, struct qd_change *ch, const struct compact_map *map, struct qd_err *err)
 {
 	int rc = each_table(c, ch, map, false, take_single, err);
 
@@ -200,19 +183,39 @@ static int move_run(struct compact *c, struct qd_change *ch, const struct qd_com
 	return rc;
 }
 
+/* Where it goes, there may still be what another round moves away. */
+static int is_free(struct qd_change *ch, const struct qd_compact_run *run, bool *ret_free, struct qd_err *err)
+{
+	uint64_t count = 0;
+	int rc = 0;
+
+	for (uint64_t k = 0; rc == 0 && count == 0 && k < run->nclusters; k++)
+		rc = qd_alloc_count(ch->alloc, run->to + k, &count, err);
+	*ret_free = count == 0;
+	return rc;
+}
+
+static int move_run_if_free(struct compact *c, struct qd_change *ch, const struct qd_compact_run *run,
+			    const struct compact_run *info, struct qd_err *err)
+{
+	bool free_there = false;
+	int rc = run->to == QD_COMPACT_STAYS ? 0 : is_free(ch, run, &free_there, err);
+
+	return rc == 0 && free_there ? move_run(c, ch, run, info, err) : rc;
+}
+
 /*
  * A table is copied as it stands in the file, so what changed in it must be there: each run is
  * flushed before the next one.
  */
-static int move_runs(struct compact *c, struct qd_change *ch, const struct compact_map *map,
-		     struct qd_err *err)
+static int move_runs(struct compact *c, struct qd_change *ch, const struct compact_map *map, struct qd_err *err)
 {
 	int rc = 0;
 
 	for (int kind = COMPACT_NAMED; rc == 0 && kind <= COMPACT_REFTABLE; kind++)
 		for (uint64_t i = 0; rc == 0 && i < map->nruns; i++)
-			if ((int)map->infos[i].kind == kind && map->runs[i].to != QD_COMPACT_STAYS)
-				rc = move_run(c, ch, &map->runs[i], &map->infos[i], err);
+			if ((int)map->infos[i].kind == kind)
+				rc = move_run_if_free(c, ch, &map->runs[i], &map->infos[i], err);
 	return rc ? rc : qd_change_settle(ch, err);
 }
 

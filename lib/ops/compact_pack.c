@@ -8,6 +8,7 @@
 #include "ops/compact_pack.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "format/entry.h"
@@ -26,19 +27,34 @@ static int compare_holes(const void *pa, const void *pb)
 	return a->from > b->from ? -1 : a->from < b->from;	/* of equals, the lowest last */
 }
 
+/* When the list is full, the shorter half of it is forgotten. */
+static int make_room(struct compact_packing *p, struct qd_err *err)
+{
+	struct compact_move *v;
+	uint64_t capacity = p->holes_capacity ? p->holes_capacity * 2 : 256;
+
+	if (p->holes_capacity >= p->holes_limit) {
+		qsort(p->holes, p->nholes, sizeof(*p->holes), compare_holes);
+		p->nholes -= p->nholes / 2;
+		memmove(p->holes, p->holes + p->holes_capacity - p->nholes, p->nholes * sizeof(*p->holes));
+		p->holes_cut = true;
+		return 0;
+	}
+	v = realloc(p->holes, capacity * sizeof(*v));
+	if (!v)
+		return qd_err_nomem(err, "the list of holes");
+	p->holes = v;
+	p->holes_capacity = capacity;
+	return 0;
+}
+
 static int add_hole(struct compact_packing *p, uint64_t first, uint64_t end, struct qd_err *err)
 {
-	if (p->nholes == p->holes_capacity) {
-		uint64_t capacity = p->holes_capacity ? p->holes_capacity * 2 : 256;
-		struct compact_move *v = realloc(p->holes, capacity * sizeof(*v));
+	int rc = p->nholes == p->holes_capacity ? make_room(p, err) : 0;
 
-		if (!v)
-			return qd_err_nomem(err, "the list of holes");
-		p->holes = v;
-		p->holes_capacity = capacity;
-	}
-	p->holes[p->nholes++] = (struct compact_move){ first, end };
-	return 0;
+	if (rc == 0)
+		p->holes[p->nholes++] = (struct compact_move){ first, end };
+	return rc;
 }
 
 static int find_holes(struct compact_packing *p, struct qd_err *err)
@@ -48,6 +64,7 @@ static int find_holes(struct compact_packing *p, struct qd_err *err)
 	int rc = 0;
 
 	p->nholes = 0;
+	p->holes_cut = false;
 	for (uint64_t c = 0; rc == 0 && c <= p->end; c++) {
 		count = 1;
 		if (c < p->end && qd_alloc_block(alloc, c / p->g->block_entries))
@@ -69,6 +86,10 @@ static int next_cluster(struct compact_packing *p, uint64_t *ret_cluster, struct
 	struct qd_alloc *alloc = qd_remap_change(p->remap)->alloc;
 	int rc = 0;
 
+	if (p->next == p->next_end && !p->pack && !p->nholes && p->holes_cut)
+		rc = find_holes(p, err);
+	if (rc)
+		return rc;
 	if (p->next == p->next_end && p->pack) {
 		rc = qd_alloc_claim_run(alloc, POOL_CLUSTERS, &p->next, err);
 		p->next_end = p->next + (rc ? 0 : POOL_CLUSTERS);
@@ -226,6 +247,16 @@ static int read_stream(struct compact_packing *p, uint64_t entry, uint64_t *ret_
 	return rc;
 }
 
+/* Another pass leaves it alone. */
+static void keep_there(struct compact_packing *p, uint64_t entry)
+{
+	uint64_t first, last;
+
+	qd_l2_clusters(p->g, entry, &first, &last);
+	for (; first <= last && first < p->still.nbits; first++)
+		qd_bits_set(&p->still, first);
+}
+
 static int move_stream(struct compact_packing *p, uint64_t i, struct qd_err *err)
 {
 	struct qd_move *m = &p->moves[i];
@@ -239,6 +270,8 @@ static int move_stream(struct compact_packing *p, uint64_t i, struct qd_err *err
 	if (rc)
 		return rc;
 	m->to = qd_l2_make_compressed(p->g, off, nbytes);
+	if (p->pack)
+		keep_there(p, m->to);
 	return compact_index_moved(p->c, m->from, m->to, err);
 }
 

@@ -6,7 +6,6 @@
 #ifndef QD_OPS_COMPACT_PACK_H
 #define QD_OPS_COMPACT_PACK_H
 
-#include "base/bigarray.h"
 #include "image/codec.h"
 #include "ops/compact_int.h"
 
@@ -22,22 +21,28 @@ struct compact_packing {
 	struct qd_image *img;
 	const struct qd_geom *g;
 	uint64_t end;		/* clusters: streams behind it move */
-	struct qd_bigarray live;	/* uint32_t by host cluster: bytes of streams */
-	uint64_t nlive;		/* clusters of `live` */
-	struct qd_bits plain;	/* clusters that entries name as a whole */
+	uint64_t nbytes;	/* of all streams */
+	uint64_t nclusters;	/* that hold any of them */
+	uint64_t counted;	/* those before this one are counted */
+	struct qd_bits still;	/* clusters whose streams stay: named as a whole, or packed by a pass before */
 	bool pack;		/* sparse clusters are emptied */
 	struct compact_stream last;	/* waits for the next one to tell its end */
 	int (*each)(struct compact_packing *p, const struct compact_stream *s, struct qd_err *err);
 
-	/* What moves. */
+	/* What moves in one pass, by ascending `from`: streams after this one. */
+	uint64_t after_off, after_entry;
 	struct qd_move *moves;
 	uint64_t n;
 	uint64_t limit;
+	uint64_t nleft;		/* streams that were left for another pass */
+	uint64_t total;		/* of all passes */
+	bool cut;		/* there are more */
 
 	/* Where the next clusters come from: claimed already (packing), or known to be free. */
 	uint64_t next, next_end;
 	struct compact_move *holes;	/* stretches [from, to) below the end, the longest last */
-	uint64_t nholes, holes_capacity;
+	uint64_t nholes, holes_capacity, holes_limit;
+	bool holes_cut;		/* there are more of them */
 
 	/* What is left of clusters that are done with: bytes [from, to) of the file. */
 	struct compact_move gaps[COMPACT_GAPS];

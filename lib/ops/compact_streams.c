@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Moving compressed clusters: which (where to: compact_pack.c).  Streams lie back to back
- * and run over the ends of host clusters, so they are moved one by one and packed anew:
+ * Moving compressed clusters: which (where to: compact_pack.c).  Streams lie back to back and run over the ends
+ * of host clusters, so they are moved one by one and packed anew:
  *
  *	host clusters   |AAABBBBCC|CDDDD....|..EE.....|     D, E: neighbours are gone
  *
@@ -50,8 +50,8 @@ static int take(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_er
 		struct qd_compressed c;
 
 		if (!qd_l2_is_compressed(v[i].c.entry)) {
-			if (v[i].c.entry >> p->g->cluster_bits < p->plain.nbits)
-				qd_bits_set(&p->plain, v[i].c.entry >> p->g->cluster_bits);
+			if (v[i].c.entry >> p->g->cluster_bits < p->still.nbits)
+				qd_bits_set(&p->still, v[i].c.entry >> p->g->cluster_bits);
 			continue;
 		}
 		c = qd_l2_compressed(p->g, v[i].c.entry);
@@ -62,8 +62,7 @@ static int take(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_er
 }
 
 static int each_stream(struct compact_packing *p,
-		       int (*each)(struct compact_packing *p, const struct compact_stream *s,
-				   struct qd_err *err),
+		       int (*each)(struct compact_packing *p, const struct compact_stream *s, struct qd_err *err),
 		       struct qd_err *err)
 {
 	struct qd_survey_opts opts = { .threads = 1, .memory = p->c->memory / 4 };
@@ -78,37 +77,26 @@ static int each_stream(struct compact_packing *p,
 
 /* ---- weighing ---- */
 
+/* Streams come by ascending offset, so what one shares with those before it is counted already. */
 static int weigh(struct compact_packing *p, const struct compact_stream *s, struct qd_err *err)
 {
-	uint64_t first, last, off = qd_l2_compressed(p->g, s->s.entry).host_off, end = off + s->nbytes;
-	uint32_t *live;
-	int rc;
+	uint64_t off = qd_l2_compressed(p->g, s->s.entry).host_off;
+	uint64_t first = qd_max_u64(off >> p->g->cluster_bits, p->counted);
+	uint64_t end = qd_div_up(off + s->nbytes, p->g->cluster_size);
 
-	qd_l2_clusters(p->g, s->s.entry, &first, &last);
-	rc = qd_bigarray_need(&p->live, (last + 1) * sizeof(*live), "a map of streams", err);
-	live = p->live.p;
-	for (uint64_t k = first; rc == 0 && k <= last; k++) {
-		uint64_t from = qd_max_u64(off, k << p->g->cluster_bits);
-		uint64_t to = qd_min_u64(end, (k + 1) << p->g->cluster_bits);
-
-		live[k] += to > from ? (uint32_t)(to - from) : 0;
-	}
-	p->nlive = qd_max_u64(p->nlive, last + 1);
-	return rc;
+	(void)err;
+	p->nbytes += s->nbytes;
+	p->nclusters += end > first ? end - first : 0;
+	p->counted = qd_max_u64(p->counted, end);
+	return 0;
 }
 
 /* True when all streams, packed, would take noticeably fewer clusters. */
 static bool is_wasteful(const struct compact_packing *p)
 {
-	const uint32_t *live = p->live.p;
-	uint64_t total = 0, nclusters = 0, need;
+	uint64_t need = qd_div_up(p->nbytes, p->g->cluster_size) + 1;
 
-	for (uint64_t k = 0; k < p->nlive; k++) {
-		total += live[k];
-		nclusters += live[k] != 0;
-	}
-	need = qd_div_up(total, p->g->cluster_size) + 1;
-	return p->g->refcount_bits >= MIN_REFCOUNT_BITS && nclusters > need + need * SLACK_PERCENT / 100;
+	return p->g->refcount_bits >= MIN_REFCOUNT_BITS && p->nclusters > need + need * SLACK_PERCENT / 100;
 }
 
 /*
@@ -120,17 +108,31 @@ static bool moves(const struct compact_packing *p, const struct compact_stream *
 	uint64_t first, last;
 
 	qd_l2_clusters(p->g, s->s.entry, &first, &last);
+	if (p->pack && first >= p->still.nbits)
+		return false;
 	for (uint64_t k = first; k <= last; k++)
-		if (k < p->plain.nbits && qd_bits_get(&p->plain, k))
+		if (k < p->still.nbits && qd_bits_get(&p->still, k))
 			return false;
 	return p->pack || last >= p->end;
+}
+
+static bool was_before(const struct compact_packing *p, uint64_t entry)
+{
+	uint64_t off = qd_l2_compressed(p->g, entry).host_off;
+
+	return off < p->after_off || (off == p->after_off && entry <= p->after_entry);
 }
 
 static int gather(struct compact_packing *p, const struct compact_stream *s, struct qd_err *err)
 {
 	(void)err;
-	if (p->n == p->limit || !moves(p, s))
+	if (was_before(p, s->s.entry) || !moves(p, s))
 		return 0;
+	p->cut = p->n == p->limit;
+	if (p->cut) {
+		p->nleft++;
+		return 0;
+	}
 	p->moves[p->n++] = (struct qd_move){
 		.from = s->s.entry, .bitmap = s->s.bitmap, .references = s->s.references,
 		.places = s->s.places, .pins = s->s.pins, .own = true,
@@ -145,6 +147,7 @@ static int prepare(struct compact_packing *p, struct qd_err *err)
 	size_t size = (size_t)p->g->cluster_size;
 
 	p->limit = qd_max_u64(p->c->memory / 2 / BYTES_PER_STREAM, 256);
+	p->holes_limit = qd_max_u64(p->c->memory / 2 / BYTES_PER_STREAM, 256);
 	p->moves = malloc(p->limit * sizeof(*p->moves));
 	p->in = malloc(2 * size);
 	p->out = malloc(size);
@@ -153,36 +156,75 @@ static int prepare(struct compact_packing *p, struct qd_err *err)
 	return qd_codec_new(p->img->header.compression_type, size, 0, &p->codec, err);
 }
 
-int compact_move_streams(struct compact *c, uint64_t end, bool dry_run, uint64_t *ret_nstreams,
+static int open_image(struct compact_packing *p, struct qd_err *err)
+{
+	int rc;
+
+	compact_close(p->img);
+	p->img = NULL;
+	rc = compact_open(p->c, &p->img, err);
+	if (rc == 0)
+		p->g = &p->img->geom;
+	return rc;
+}
+
+/* So many streams as memory allows, of those after the last pass. */
+static int pass(struct compact_packing *p, bool dry_run, struct qd_err *err)
+{
+	int rc;
+
+	p->n = p->nleft = 0;
+	p->cut = false;
+	rc = each_stream(p, gather, err);
+	if (rc || !p->n)
+		return rc;
+	p->after_entry = p->moves[p->n - 1].from;
+	p->after_off = qd_l2_compressed(p->g, p->after_entry).host_off;
+	p->total += p->n;
+	return dry_run ? 0 : compact_pack_all(p, err);
+}
+
+/* Packing goes on until all are packed; what lies behind the end can wait for the next round. */
+static int move(struct compact_packing *p, bool dry_run, struct qd_err *err)
+{
+	int rc = pass(p, dry_run, err);
+
+	while (rc == 0 && p->pack && p->cut && !dry_run) {
+		rc = open_image(p, err);
+		if (rc == 0)
+			rc = pass(p, dry_run, err);
+	}
+	p->total += p->nleft;
+	return rc;
+}
+
+int compact_move_streams(struct compact *c, uint64_t end, bool dry_run, uint64_t *ret_nstreams, bool *ret_cut,
 			 struct qd_err *err)
 {
 	struct compact_packing p = { .c = c, .end = end };
 	int rc;
 
 	*ret_nstreams = 0;
+	*ret_cut = false;
 	if (c->no_streams)
 		return 0;
-	rc = compact_open(c, &p.img, err);
-	if (rc == 0) {
-		p.g = &p.img->geom;
-		rc = qd_bits_new(qd_div_up(p.img->file_size, p.g->cluster_size), &p.plain, err);
-	}
+	rc = open_image(&p, err);
+	if (rc == 0)
+		rc = qd_bits_new(qd_div_up(p.img->file_size, p.g->cluster_size), &p.still, err);
 	if (rc == 0)
 		rc = each_stream(&p, weigh, err);
-	c->no_streams = rc == 0 && !p.nlive;
-	if (rc == 0 && p.nlive) {
+	c->no_streams = rc == 0 && !p.nclusters;
+	if (rc == 0 && p.nclusters) {
 		p.pack = c->res->rounds == 0 && is_wasteful(&p);
 		rc = prepare(&p, err);
 		if (rc == 0)
-			rc = each_stream(&p, gather, err);
+			rc = move(&p, dry_run, err);
 	}
-	if (rc == 0 && p.n && !dry_run)
-		rc = compact_pack_all(&p, err);
-	*ret_nstreams = p.n;
+	*ret_nstreams = p.total;
+	*ret_cut = p.cut;
 	compact_close(p.img);
 	qd_codec_free(p.codec);
-	qd_bigarray_free(&p.live);
-	qd_bits_free(&p.plain);
+	qd_bits_free(&p.still);
 	free(p.moves);
 	free(p.holes);
 	free(p.in);

@@ -6,6 +6,7 @@
 #include "space/compact_plan.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 
@@ -27,7 +28,8 @@ void qd_bits_free(struct qd_bits *bits)
 
 struct plan {
 	const struct qd_bits *used;
-	struct qd_bits tied;		/* clusters of runs that stay, and places taken by runs that move */
+	const struct qd_bits *of_runs;	/* clusters of runs, and those that never move */
+	struct qd_bits tied;		/* those, and places taken by runs that move */
 	uint64_t end;
 };
 
@@ -105,15 +107,12 @@ static int place_runs(struct plan *p, struct qd_compact_run **order, size_t nrun
 	return 0;
 }
 
-/* From a clean slate: which runs stay. */
+/* From a clean slate: which runs stay.  K2: nor may a run go to where one lies now. */
 static void reset(struct plan *p, struct qd_compact_run *runs, size_t nruns)
 {
-	for (uint64_t i = 0; i <= p->tied.nbits / 64; i++)
-		p->tied.words[i] = 0;
-	for (size_t i = 0; i < nruns; i++) {
+	memcpy(p->tied.words, p->of_runs->words, (size_t)(p->tied.nbits / 64 + 1) * sizeof(*p->tied.words));
+	for (size_t i = 0; i < nruns; i++)
 		runs[i].to = QD_COMPACT_STAYS;
-		tie(p, runs[i].first, runs[i].nclusters);	/* K2: nor may a run go to where one lies now */
-	}
 }
 
 static int order_runs(struct plan *p, struct qd_compact_run *runs, size_t nruns, struct qd_err *err)
@@ -136,12 +135,12 @@ static int order_runs(struct plan *p, struct qd_compact_run *runs, size_t nruns,
 }
 
 /* In use by a single cluster that has to leave: behind the end, or where a run will be. */
-static bool must_move(const struct plan *p, const struct qd_bits *of_runs, uint64_t c)
+static bool must_move(const struct plan *p, uint64_t c)
 {
-	return qd_bits_get(p->used, c) && !qd_bits_get(of_runs, c) && (c >= p->end || is_tied(p, c));
+	return qd_bits_get(p->used, c) && !qd_bits_get(p->of_runs, c) && (c >= p->end || is_tied(p, c));
 }
 
-static int place_singles(const struct plan *p, const struct qd_bits *of_runs,
+static int place_singles(const struct plan *p,
 			 int (*single)(void *ctx, uint64_t from, uint64_t to, struct qd_err *err), void *ctx,
 			 uint64_t *ret_end, struct qd_err *err)
 {
@@ -149,7 +148,7 @@ static int place_singles(const struct plan *p, const struct qd_bits *of_runs,
 	int rc = 0;
 
 	for (uint64_t c = 0; rc == 0 && c < p->used->nbits; c++) {
-		if (!must_move(p, of_runs, c))
+		if (!must_move(p, c))
 			continue;
 		while (is_used(p, hole) || is_tied(p, hole))
 			hole++;
@@ -164,27 +163,32 @@ static int place_singles(const struct plan *p, const struct qd_bits *of_runs,
 	return rc;
 }
 
-int qd_compact_plan(const struct qd_bits *used, struct qd_compact_run *runs, size_t nruns,
+/* Behind the last cluster that never moves. */
+static uint64_t end_of(const struct qd_bits *bits)
+{
+	for (uint64_t i = bits->nbits / 64 + 1; i; i--)
+		if (bits->words[i - 1])
+			return i * 64 - (uint64_t)__builtin_clzll(bits->words[i - 1]);
+	return 0;
+}
+
+int qd_compact_plan(const struct qd_bits *used, struct qd_bits *tied, struct qd_compact_run *runs, size_t nruns,
 		    int (*single)(void *ctx, uint64_t from, uint64_t to, struct qd_err *err), void *ctx,
 		    uint64_t *ret_end, struct qd_err *err)
 {
-	struct plan p = { .used = used };
-	struct qd_bits of_runs = { 0 };
-	int rc;
+	struct plan p = { .used = used, .of_runs = tied };
+	int rc = qd_bits_new(used->nbits, &p.tied, err);
 
 	for (uint64_t i = 0; i <= used->nbits / 64; i++)
 		p.end += (uint64_t)__builtin_popcountll(used->words[i]);
-	rc = qd_bits_new(used->nbits, &p.tied, err);
-	if (rc == 0)
-		rc = qd_bits_new(used->nbits, &of_runs, err);
-	for (size_t i = 0; rc == 0 && i < nruns; i++)
+	p.end = qd_max_u64(p.end, end_of(tied));
+	for (size_t i = 0; i < nruns; i++)
 		for (uint64_t k = 0; k < runs[i].nclusters; k++)
-			qd_bits_set(&of_runs, runs[i].first + k);
+			qd_bits_set(tied, runs[i].first + k);
 	if (rc == 0)
 		rc = order_runs(&p, runs, nruns, err);
 	if (rc == 0)
-		rc = place_singles(&p, &of_runs, single, ctx, ret_end, err);
+		rc = place_singles(&p, single, ctx, ret_end, err);
 	qd_bits_free(&p.tied);
-	qd_bits_free(&of_runs);
 	return rc;
 }

@@ -16,6 +16,7 @@ struct model {
 	struct qd_compact_run runs[MAX_RUNS];
 	size_t nruns;
 	struct qd_bits used;
+	struct qd_bits still;
 	bool tied[MAX_CLUSTERS];
 	uint64_t last_to;
 	uint64_t nmoves;
@@ -51,12 +52,19 @@ static void make_model(struct model *m, uint32_t seed)
 
 	memset(m, 0, sizeof(*m));
 	CU_ASSERT_EQUAL_FATAL(qd_bits_new(MAX_CLUSTERS, &m->used, NULL), 0);
+	CU_ASSERT_EQUAL_FATAL(qd_bits_new(MAX_CLUSTERS, &m->still, NULL), 0);
 	add_run(m, 0, 1, true);
 	for (unsigned i = next_random(&seed) % (MAX_RUNS - 1); i; i--)
 		add_run(m, next_random(&seed) % MAX_CLUSTERS, 1 + next_random(&seed) % 20, false);
 	for (uint64_t c = 0; c < MAX_CLUSTERS; c++)
 		if (next_random(&seed) % 100 < percent)
 			use(m, c);
+}
+
+static void free_model(struct model *m)
+{
+	qd_bits_free(&m->used);
+	qd_bits_free(&m->still);
 }
 
 static int move_single(void *ctx, uint64_t from, uint64_t to, struct qd_err *err)
@@ -98,7 +106,7 @@ static uint64_t carry_out(struct model *m)
 
 	for (uint64_t c = 0; c < MAX_CLUSTERS; c++)
 		nused += qd_bits_get(&m->used, c);
-	CU_ASSERT_EQUAL_FATAL(qd_compact_plan(&m->used, m->runs, m->nruns, move_single, m, &end, NULL), 0);
+	CU_ASSERT_EQUAL_FATAL(qd_compact_plan(&m->used, &m->still, m->runs, m->nruns, move_single, m, &end, NULL), 0);
 	move_runs(m);
 	for (uint64_t c = 0; c < 2 * MAX_CLUSTERS; c++) {
 		after += m->what[c] != 0;
@@ -116,7 +124,37 @@ static void moves_lose_nothing_and_leave_the_tail_empty(void)
 
 		make_model(&m, seed);
 		carry_out(&m);
-		qd_bits_free(&m.used);
+		free_model(&m);
+	}
+}
+
+static bool is_of_run(const struct model *m, uint64_t c)
+{
+	for (size_t i = 0; i < m->nruns; i++)
+		if (c >= m->runs[i].first && c < m->runs[i].first + m->runs[i].nclusters)
+			return true;
+	return false;
+}
+
+static void what_never_moves_stays(void)
+{
+	for (uint32_t seed = 1; seed <= 1000; seed++) {
+		struct model m;
+		uint32_t random = seed;
+		uint64_t end = 0;
+
+		make_model(&m, seed);
+		for (uint64_t c = 1; c < MAX_CLUSTERS; c++) {
+			if (m.tied[c] || !qd_bits_get(&m.used, c) || next_random(&random) % 8)
+				continue;
+			qd_bits_set(&m.still, c);
+			m.tied[c] = true;
+			end = c + 1;
+		}
+		CU_ASSERT(carry_out(&m) >= end);
+		for (uint64_t c = 1; c < MAX_CLUSTERS; c++)
+			CU_ASSERT(!qd_bits_get(&m.still, c) || m.what[c] == c + 1 || is_of_run(&m, c));
+		free_model(&m);
 	}
 }
 
@@ -132,7 +170,7 @@ static void without_runs_the_end_is_exact(void)
 		for (uint64_t c = 0; c < MAX_CLUSTERS; c++)
 			nused += qd_bits_get(&m.used, c);
 		CU_ASSERT_EQUAL(carry_out(&m), nused);
-		qd_bits_free(&m.used);
+		free_model(&m);
 	}
 }
 
@@ -145,7 +183,7 @@ static void a_full_file_is_left_alone(void)
 		use(&m, c);
 	CU_ASSERT_EQUAL(carry_out(&m), MAX_CLUSTERS);
 	CU_ASSERT_EQUAL(m.nmoves, 0);
-	qd_bits_free(&m.used);
+	free_model(&m);
 }
 
 static void singles_make_room_for_a_run(void)
@@ -154,19 +192,21 @@ static void singles_make_room_for_a_run(void)
 
 	memset(&m, 0, sizeof(m));
 	CU_ASSERT_EQUAL_FATAL(qd_bits_new(MAX_CLUSTERS, &m.used, NULL), 0);
+	CU_ASSERT_EQUAL_FATAL(qd_bits_new(MAX_CLUSTERS, &m.still, NULL), 0);
 	add_run(&m, 0, 1, true);
 	for (uint64_t c = 2; c < 40; c += 2)	/* every other cluster: no stretch of 3 is free */
 		use(&m, c);
 	add_run(&m, 100, 3, false);
 	CU_ASSERT_EQUAL(carry_out(&m), 1 + 19 + 3);
 	CU_ASSERT_NOT_EQUAL(m.runs[1].to, QD_COMPACT_STAYS);
-	qd_bits_free(&m.used);
+	free_model(&m);
 }
 
 CU_ErrorCode suite_compact_plan(void)
 {
 	static const struct qd_test tests[] = {
 		QD_TEST(moves_lose_nothing_and_leave_the_tail_empty),
+		QD_TEST(what_never_moves_stays),
 		QD_TEST(without_runs_the_end_is_exact),
 		QD_TEST(a_full_file_is_left_alone),
 		QD_TEST(singles_make_room_for_a_run),
