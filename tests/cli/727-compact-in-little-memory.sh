@@ -89,3 +89,27 @@ for memory in 1M 1G; do
 done
 is "$(json 1G.json 'd["file-size-after"]')" "$(json 1M.json 'd["file-size-after"]')" "bytes of the file"
 is true "$(json 1G.json 'd["clusters-moved"] > 6000 and d["file-size-after"] < .6 * d["file-size-before"]')" "a test at all"
+
+# Compressed clusters, packed in several passes, and their hashes, which follow.
+mkdata text.raw 6M 727 text
+ok "$QDEDUP" convert -q -t unsafe -c -o cluster_size=512 text.raw start.qcow2
+"$_python" -c '
+import random
+rnd = random.Random(727)
+for at in sorted(rnd.sample(range(1536), 700)):
+    print(f"discard {at * 4096} 4096")' >list
+ok "$QDEDUP" io -q -t unsafe start.qcow2 <list
+ok "$QDEDUP" rehash -q -t unsafe start.qcow2
+qemu-img convert -O raw start.qcow2 twin.raw
+for memory in 1M 1G; do
+	cp start.qcow2 $memory.qcow2
+	ok "$QDEDUP" compact --output=json -t unsafe --memory=$memory $memory.qcow2 >$memory.json
+	check_clean -q $memory.qcow2
+	same twin.raw $memory.qcow2
+	ok "$QDEDUP" verify --output=json $memory.qcow2 >$memory.verify
+	is '["valid", 0, 0]' "$(json $memory.verify 'd["state"], d["unknown"], d["bad-clusters"]')" "hashes with $memory"
+done
+is true "$(json 1M.json 'd["compressed-clusters-moved"] > 5500')" "a test at all"
+is "$(json 1M.verify 'd["checked"]')" "$(json 1G.verify 'd["checked"]')" "clusters with a hash"
+little=$(json 1M.json 'd["file-size-after"]') much=$(json 1G.json 'd["file-size-after"]')
+[ $((little * 50)) -le $((much * 51)) ] || die "$little bytes in little memory, $much in much"
