@@ -260,8 +260,8 @@ int compact_index_put(struct compact *c, struct qd_err *err)
 	if (rc == 0)
 		rc = qd_pinned_load(img, &none, c->memory / 8, &p.pinned, err);
 	if (rc == 0)
-		rc = qd_table_maker_new(&c->index->geom, qd_table_digest(c->index->records.table), c->memory / 8,
-					c->opts->tmpdir, &p.maker, err);
+		rc = qd_table_maker_new(&c->index->geom, qd_table_digest(c->index->records.table),
+					c->memory / 8, c->opts->tmpdir, &p.maker, err);
 	if (rc == 0)
 		rc = qd_survey_walk(img, &opts, &ops, &p, NULL, err);
 	if (rc == 0)

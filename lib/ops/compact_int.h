@@ -95,16 +95,16 @@ struct compact_walk {
 		   struct qd_err *err);		/* NULL: runs are left out */
 };
 
-int compact_walk(struct qd_image *img, const struct qd_alloc *alloc, const struct compact_walk *fns, void *ctx,
-		 struct qd_err *err);
+int compact_walk(struct qd_image *img, const struct qd_alloc *alloc, const struct compact_walk *fns,
+		 void *ctx, struct qd_err *err);
 
 /* ---- the movers: each opens the image anew and leaves it clean ---- */
 
 int compact_move_data(struct compact *c, const struct compact_map *map, struct qd_err *err);
 
 /*
- * Streams behind cluster `end`, and in the first round all, when they are packed badly; dry_run only counts them.
- * *ret_nstreams may be more than one round moves: then *ret_cut.
+ * Streams behind cluster `end`, and in the first round all, when they are packed badly; dry_run only
+ * counts them.  *ret_nstreams may be more than one round moves: then *ret_cut.
  */
 int compact_move_streams(struct compact *c, uint64_t end, bool dry_run, uint64_t *ret_nstreams, bool *ret_cut,
 			 struct qd_err *err);

@@ -47,20 +47,23 @@ static int mark_single(void *ctx, const struct compact_single *s, struct qd_err 
 
 	if (!known || qd_bits_get(&m->others, s->cluster) ||
 	    (s->kind != COMPACT_L2 && qd_bits_get(&m->l2, s->cluster)))
-		return qd_err_set(err, QD_E_CORRUPT, "%s 0x%" PRIx64 ", and the image is not changed: run qdedup check",
+		return qd_err_set(err, QD_E_CORRUPT,
+				  "%s 0x%" PRIx64 ", and the image is not changed: run qdedup check",
 				  known ? "two tables lie at" : "nothing counts the table at",
 				  s->cluster << m->img->geom.cluster_bits);
 	qd_bits_set(s->kind == COMPACT_L2 ? &m->l2 : &m->others, s->cluster);
 	return 0;
 }
 
-static int add_run(void *ctx, uint64_t first, uint64_t nclusters, const struct compact_run *info, struct qd_err *err)
+static int add_run(void *ctx, uint64_t first, uint64_t nclusters, const struct compact_run *info,
+		   struct qd_err *err)
 {
 	struct making *m = ctx;
 	struct compact_map *map = m->map;
 
 	if (first + nclusters > m->still.nbits)
-		return qd_err_set(err, QD_E_CORRUPT, "nothing counts the table at 0x%" PRIx64 ": run qdedup check",
+		return qd_err_set(err, QD_E_CORRUPT,
+				  "nothing counts the table at 0x%" PRIx64 ": run qdedup check",
 				  first << m->img->geom.cluster_bits);
 	if (map->nruns == map->runs_capacity) {
 		uint64_t capacity = map->runs_capacity ? map->runs_capacity * 2 : 64;
@@ -126,7 +129,8 @@ const struct compact_single *compact_map_single(const struct compact_map *map, u
 {
 	struct compact_single key = { .cluster = cluster };
 
-	return map->nsingles ? bsearch(&key, map->singles, map->nsingles, sizeof(key), compare_singles) : NULL;
+	return map->nsingles ? bsearch(&key, map->singles, map->nsingles, sizeof(key),
+				       compare_singles) : NULL;
 }
 
 /* ---- refcounts, streams ---- */
@@ -239,7 +243,8 @@ static int make(struct making *m, const struct compact *c, struct qd_err *err)
 	if (rc == 0)
 		rc = compact_walk(m->img, m->alloc, &fns, m, err);
 	if (rc == 0)
-		rc = qd_compact_plan(&map->used, &m->still, map->runs, map->nruns, add_move, m, &map->end, err);
+		rc = qd_compact_plan(&map->used, &m->still, map->runs, map->nruns, add_move, m, &map->end,
+				     err);
 	if (rc == 0)
 		rc = take_singles(m, err);
 	if (rc == 0)
@@ -250,7 +255,8 @@ static int make(struct making *m, const struct compact *c, struct qd_err *err)
 int compact_map_make(const struct compact *c, struct qd_image *img, struct qd_alloc *alloc,
 		     struct compact_map *map, struct qd_err *err)
 {
-	struct making m = { .img = img, .map = map, .alloc = alloc, .planning = c->res->stage == QD_COMPACT_READING,
+	struct making m = { .img = img, .map = map, .alloc = alloc,
+			    .planning = c->res->stage == QD_COMPACT_READING,
 			    .move_limit = qd_max_u64(c->memory / BYTES_PER_MOVE, 1024) };
 	int rc = make(&m, c, err);
 

@@ -57,8 +57,8 @@ static int give_up(struct qd_change *ch, uint64_t cluster, struct qd_err *err)
 
 /* ---- L2 tables, clusters of bitmaps ---- */
 
-static int redirect_l1(struct qd_change *ch, const struct compact_map *map, const uint64_t *l1, uint64_t l1_off,
-		       uint64_t entries, struct qd_err *err)
+static int redirect_l1(struct qd_change *ch, const struct compact_map *map, const uint64_t *l1,
+		       uint64_t l1_off, uint64_t entries, struct qd_err *err)
 {
 	uint32_t bits = ch->img->geom.cluster_bits;
 	int rc = 0;
@@ -140,7 +140,8 @@ static int move_block(struct compact *c, struct qd_change *ch, const struct comp
 	return rc ? rc : qd_alloc_move_block(ch->alloc, s->where, m->to, err);
 }
 
-static int move_singles(struct compact *c, struct qd_change *ch, const struct compact_map *map, struct qd_err *err)
+static int move_singles(struct compact *c, struct qd_change *ch, const struct compact_map *map,
+			struct qd_err *err)
 {
 	int rc = each_table(c, ch, map, false, take_single, err);
 
@@ -208,7 +209,8 @@ static int move_run_if_free(struct compact *c, struct qd_change *ch, const struc
  * A table is copied as it stands in the file, so what changed in it must be there: each run is
  * flushed before the next one.
  */
-static int move_runs(struct compact *c, struct qd_change *ch, const struct compact_map *map, struct qd_err *err)
+static int move_runs(struct compact *c, struct qd_change *ch, const struct compact_map *map,
+		     struct qd_err *err)
 {
 	int rc = 0;
 

@@ -24,7 +24,7 @@ struct compact_packing {
 	uint64_t nbytes;	/* of all streams */
 	uint64_t nclusters;	/* that hold any of them */
 	uint64_t counted;	/* those before this one are counted */
-	struct qd_bits still;	/* clusters whose streams stay: named as a whole, or packed by a pass before */
+	struct qd_bits still;	/* clusters whose streams stay: named as a whole, or packed before */
 	bool pack;		/* sparse clusters are emptied */
 	struct compact_stream last;	/* waits for the next one to tell its end */
 	int (*each)(struct compact_packing *p, const struct compact_stream *s, struct qd_err *err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Moving compressed clusters: which (where to: compact_pack.c).  Streams lie back to back and run over the ends
- * of host clusters, so they are moved one by one and packed anew:
+ * Moving compressed clusters: which (where to: compact_pack.c).  Streams lie back to back and run over the
+ * ends of host clusters, so they are moved one by one and packed anew:
  *
  *	host clusters   |AAABBBBCC|CDDDD....|..EE.....|     D, E: neighbours are gone
  *
@@ -62,7 +62,8 @@ static int take(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_er
 }
 
 static int each_stream(struct compact_packing *p,
-		       int (*each)(struct compact_packing *p, const struct compact_stream *s, struct qd_err *err),
+		       int (*each)(struct compact_packing *p, const struct compact_stream *s,
+				   struct qd_err *err),
 		       struct qd_err *err)
 {
 	struct qd_survey_opts opts = { .threads = 1, .memory = p->c->memory / 4 };

@@ -25,7 +25,8 @@ static uint64_t cluster_of(const struct walk *w, uint64_t off)
 	return off >> w->img->geom.cluster_bits;
 }
 
-static int add_single(const struct walk *w, uint64_t off, enum compact_kind kind, uint64_t where, struct qd_err *err)
+static int add_single(const struct walk *w, uint64_t off, enum compact_kind kind, uint64_t where,
+		      struct qd_err *err)
 {
 	struct compact_single s = { cluster_of(w, off), where, kind };
 
@@ -43,7 +44,8 @@ static int add_run(const struct walk *w, uint64_t first, uint64_t nclusters, enu
 static int add_table(const struct walk *w, uint64_t off, uint64_t nbytes, enum compact_run_kind kind,
 		     uint64_t pointer, struct qd_err *err)
 {
-	return add_run(w, cluster_of(w, off), qd_div_up(nbytes, w->img->geom.cluster_size), kind, pointer, err);
+	return add_run(w, cluster_of(w, off), qd_div_up(nbytes, w->img->geom.cluster_size), kind, pointer,
+		       err);
 }
 
 /* ---- layers ---- */
@@ -93,7 +95,8 @@ static int add_snapshot_tables(const struct walk *w, struct qd_err *err)
 
 		rc = qd_snapshot_decode(table + pos, nbytes - pos, 0, &e, &entry_nbytes, err);
 		if (rc == 0)
-			rc = add_table(w, e.l1_off, (uint64_t)e.l1_entries * 8, COMPACT_NAMED, off + pos, err);
+			rc = add_table(w, e.l1_off, (uint64_t)e.l1_entries * 8, COMPACT_NAMED, off + pos,
+				       err);
 		pos += entry_nbytes;
 	}
 	free(table);
@@ -106,7 +109,8 @@ static int add_header_tables(const struct walk *w, struct qd_err *err)
 	int rc = add_run(w, 0, 1, COMPACT_NAMING, 0, err);
 
 	if (rc == 0)
-		rc = add_table(w, h->l1_off, (uint64_t)h->l1_entries * 8, COMPACT_NAMING, QD_HEADER_OFF_L1_OFF, err);
+		rc = add_table(w, h->l1_off, (uint64_t)h->l1_entries * 8, COMPACT_NAMING,
+			       QD_HEADER_OFF_L1_OFF, err);
 	if (rc == 0)
 		rc = add_run(w, cluster_of(w, h->reftable_off), h->reftable_clusters, COMPACT_REFTABLE,
 			     QD_HEADER_OFF_REFTABLE_OFF, err);
@@ -207,12 +211,13 @@ static int add_blocks(const struct walk *w, const struct qd_alloc *alloc, struct
 
 	for (uint64_t i = 0; rc == 0 && i < qd_alloc_nblocks(alloc); i++)
 		if (qd_alloc_block(alloc, i))
-			rc = add_single(w, qd_alloc_block(alloc, i) << w->img->geom.cluster_bits, COMPACT_BLOCK, i, err);
+			rc = add_single(w, qd_alloc_block(alloc, i) << w->img->geom.cluster_bits,
+					COMPACT_BLOCK, i, err);
 	return rc;
 }
 
-int compact_walk(struct qd_image *img, const struct qd_alloc *alloc, const struct compact_walk *fns, void *ctx,
-		 struct qd_err *err)
+int compact_walk(struct qd_image *img, const struct qd_alloc *alloc, const struct compact_walk *fns,
+		 void *ctx, struct qd_err *err)
 {
 	const struct walk w = { img, fns, ctx };
 	int rc = add_blocks(&w, alloc, err);

@@ -172,7 +172,8 @@ static uint64_t end_of(const struct qd_bits *bits)
 	return 0;
 }
 
-int qd_compact_plan(const struct qd_bits *used, struct qd_bits *tied, struct qd_compact_run *runs, size_t nruns,
+int qd_compact_plan(const struct qd_bits *used, struct qd_bits *tied, struct qd_compact_run *runs,
+		    size_t nruns,
 		    int (*single)(void *ctx, uint64_t from, uint64_t to, struct qd_err *err), void *ctx,
 		    uint64_t *ret_end, struct qd_err *err)
 {

@@ -64,11 +64,12 @@ static inline void qd_bits_clear(struct qd_bits *bits, uint64_t i)
 
 /*
  * used: a bit for each cluster in use, runs included.  tied: as many bits, set for those that never
- * move; those of the runs are set, too.  runs: disjoint, in any order; their `to` is filled in.  single(ctx, from, to) is called for each single cluster that moves,
- * by ascending from; a value other than 0 ends it.  *ret_end: clusters of the file
- * afterwards.
+ * move; those of the runs are set, too.  runs: disjoint, in any order; their `to` is filled in.
+ * single(ctx, from, to) is called for each single cluster that moves, by ascending from; a value other
+ * than 0 ends it.  *ret_end: clusters of the file afterwards.
  */
-int qd_compact_plan(const struct qd_bits *used, struct qd_bits *tied, struct qd_compact_run *runs, size_t nruns,
+int qd_compact_plan(const struct qd_bits *used, struct qd_bits *tied, struct qd_compact_run *runs,
+		    size_t nruns,
 		    int (*single)(void *ctx, uint64_t from, uint64_t to, struct qd_err *err), void *ctx,
 		    uint64_t *ret_end, struct qd_err *err);
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What the hash table says of who reads a cluster first, in the active layer if any, is true after clusters were
-# merged that come earlier on the disk than the one that stays, or that are in the active layer when that is in
-# a snapshot: read by somebody else, and equal to what rehash writes.
+# What the hash table says of who reads a cluster first, in the active layer if any, is true after clusters
+# were merged that come earlier on the disk than the one that stays, or that are in the active layer when
+# that is in a snapshot: read by somebody else, and equal to what rehash writes.
 . "$(dirname "$0")/dedup-lib.sh"
 
 table() {
@@ -40,15 +40,16 @@ for options in cluster_size=4K cluster_size=64K,refcount_bits=4 cluster_size=16K
 	in_place disk.qcow2 "${options:13:3}" --compact
 	as_rehash disk.qcow2
 	qemu-img convert -O raw disk.qcow2 disk.raw
-	"$_python" "$_cli/indexread.py" compare disk.qcow2 disk.raw >/dev/null || die "$options: not what the disk holds"
+	"$_python" "$_cli/indexread.py" compare disk.qcow2 disk.raw >/dev/null ||
+		die "$options: not what the disk holds"
 done
 
 # Kept by a snapshot alone, and merged with what the active layer reads.
 for options in cluster_size=4K cluster_size=64K; do
 	make $options
 	qemu-img snapshot -c before disk.qcow2
-	qemu-io -c 'write -P 9 3M 256K' -c 'write -P 8 2M 256K' -c 'discard 512K 256K' -c 'write -P 7 64K 32K' \
-		disk.qcow2 >/dev/null
+	qemu-io -c 'write -P 9 3M 256K' -c 'write -P 8 2M 256K' -c 'discard 512K 256K' \
+		-c 'write -P 7 64K 32K' disk.qcow2 >/dev/null
 	in_place disk.qcow2 "${options:13:3}"
 	as_rehash disk.qcow2
 	ok "$QDEDUP" verify --output=json disk.qcow2 >verify.out

@@ -6,13 +6,13 @@
 . "$(dirname "$0")/convert-lib.sh"
 
 # Nothing but metadata: data is a hole of the file.
-#	striped.py FILE CLUSTERS   64K; every second cluster a stream of its own, the last ten have better places
+#	striped.py FILE CLUSTERS   64K; every second cluster is a stream, the last ten have better places
 #	holes.py FILE              takes about half of the clusters out of an image of mkmeta
 cat >striped.py <<'END'
 import array, struct, sys
 name, n, cs = sys.argv[1], int(sys.argv[2]), 65536
 tables, blocks = n // 8192, n * 2 // cs + 1
-first = 2 + blocks + tables + 1 + 10		# header, refcount table, blocks, L1, L2, a hole of ten clusters
+first = 2 + blocks + tables + 1 + 10		# header, refcount table, blocks, L1, L2, hole of ten
 end = first + n
 def put(f, cluster, words):
     a = array.array("Q", words)
@@ -20,8 +20,8 @@ def put(f, cluster, words):
     f.seek(cluster * cs)
     f.write(a.tobytes())
 with open(name, "wb") as f:
-    f.write(struct.pack(">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, 0, 0, 16, n * cs, 0, tables, (2 + blocks) * cs, cs, 1, 0, 0,
-                        0, 0, 0, 4, 104))
+    f.write(struct.pack(">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, 0, 0, 16, n * cs, 0, tables, (2 + blocks) * cs,
+                        cs, 1, 0, 0, 0, 0, 0, 4, 104))
     put(f, 1, [(2 + i) * cs for i in range(blocks)])
     put(f, 2 + blocks, [1 << 63 | (3 + blocks + i) * cs for i in range(tables)])
     for i in range(tables):
@@ -88,7 +88,8 @@ for memory in 1M 1G; do
 	check_clean -q $memory.qcow2
 done
 is "$(json 1G.json 'd["file-size-after"]')" "$(json 1M.json 'd["file-size-after"]')" "bytes of the file"
-is true "$(json 1G.json 'd["clusters-moved"] > 6000 and d["file-size-after"] < .6 * d["file-size-before"]')" "a test at all"
+is true "$(json 1G.json 'd["clusters-moved"] > 6000 and d["file-size-after"] < .6 * d["file-size-before"]')" \
+	"a test at all"
 
 # Compressed clusters, packed in several passes, and their hashes, which follow.
 mkdata text.raw 6M 727 text
@@ -107,7 +108,8 @@ for memory in 1M 1G; do
 	check_clean -q $memory.qcow2
 	same twin.raw $memory.qcow2
 	ok "$QDEDUP" verify --output=json $memory.qcow2 >$memory.verify
-	is '["valid", 0, 0]' "$(json $memory.verify 'd["state"], d["unknown"], d["bad-clusters"]')" "hashes with $memory"
+	is '["valid", 0, 0]' "$(json $memory.verify 'd["state"], d["unknown"], d["bad-clusters"]')" \
+		"hashes with $memory"
 done
 is true "$(json 1M.json 'd["compressed-clusters-moved"] > 5500')" "a test at all"
 is "$(json 1M.verify 'd["checked"]')" "$(json 1G.verify 'd["checked"]')" "clusters with a hash"

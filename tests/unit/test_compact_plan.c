@@ -106,7 +106,8 @@ static uint64_t carry_out(struct model *m)
 
 	for (uint64_t c = 0; c < MAX_CLUSTERS; c++)
 		nused += qd_bits_get(&m->used, c);
-	CU_ASSERT_EQUAL_FATAL(qd_compact_plan(&m->used, &m->still, m->runs, m->nruns, move_single, m, &end, NULL), 0);
+	CU_ASSERT_EQUAL_FATAL(qd_compact_plan(&m->used, &m->still, m->runs, m->nruns, move_single, m, &end,
+					      NULL), 0);
 	move_runs(m);
 	for (uint64_t c = 0; c < 2 * MAX_CLUSTERS; c++) {
 		after += m->what[c] != 0;
