@@ -480,6 +480,32 @@ static void a_run_takes_the_lowest_gap_that_holds_it(void)
 	tear_down(&s);
 }
 
+/* What a crash left of claims that were never used: clusters 3 to 20 have counts, and the file ends before. */
+static void what_lies_behind_the_end_is_free_whatever_its_count(void)
+{
+	for (uint32_t order = 0; order <= 6; order++) {
+		uint8_t block[CLUSTER];
+		uint64_t first = 0;
+		struct setup s;
+
+		set_up(&s, order);
+		close_alloc(&s);
+		CU_ASSERT_EQUAL_FATAL(qd_io_read(s.io, block, sizeof(block), 2 * CLUSTER, NULL), 0);
+		for (uint64_t i = 3; i <= 20; i++)
+			qd_refcount_set(block, order, i, order ? 2 : 1);
+		CU_ASSERT_EQUAL_FATAL(qd_io_write(s.io, block, sizeof(block), 2 * CLUSTER, NULL), 0);
+		CU_ASSERT_EQUAL_FATAL(open_alloc(&s, order, NULL), 0);
+		CU_ASSERT_EQUAL(claim(&s), 3);
+		CU_ASSERT_EQUAL(claim(&s), 4);
+		CU_ASSERT_EQUAL(qd_alloc_claim_run(s.alloc, 3, &first, NULL), 0);
+		CU_ASSERT_EQUAL(first, 5);
+		CU_ASSERT_EQUAL(claim(&s), 8);
+		for (uint64_t i = 3; i <= 8; i++)
+			CU_ASSERT_EQUAL(count_of(&s, i), 1);
+		tear_down(&s);
+	}
+}
+
 static void many_references_come_and_go_at_once(void)
 {
 	uint8_t buf[CLUSTER];
@@ -525,6 +551,7 @@ CU_ErrorCode suite_alloc(void)
 		QD_TEST(tables_that_cannot_be_true_are_refused),
 		QD_TEST(runs_are_free_and_counted_at_every_width),
 		QD_TEST(a_run_takes_the_lowest_gap_that_holds_it),
+		QD_TEST(what_lies_behind_the_end_is_free_whatever_its_count),
 		QD_TEST(many_references_come_and_go_at_once),
 		QD_TEST(growth_survives_a_crash_at_any_write),
 	};
