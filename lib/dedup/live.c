@@ -361,7 +361,7 @@ static int load(struct qd_live *l, struct qd_err *err)
 	if (rc == 0)
 		rc = qd_index_new(l->o.memory, l->o.tmpdir, &l->index, err);
 	if (rc == 0)
-		rc = qd_journal_log_walk(l->o.journal, load_change, l, err);
+		rc = qd_log_walk(l->o.journal, &l->o.img->geom, load_change, l, err);
 	if (rc == 0)
 		rc = qd_pin_bits_load(l->o.img, l->o.container, l->o.memory, load_pin, l, &l->pinned, err);
 	if (rc == 0)

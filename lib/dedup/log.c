@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "dedup/log.h"
 
+#include <inttypes.h>
+
 #include "base/bytes.h"
 #include "image/ext_edit.h"
 
@@ -15,6 +17,32 @@ int qd_log_open(struct qd_io *io, uint64_t container_off, const struct qd_table_
 		return 0;
 	rc = qd_journal_place_of(ext, container_off, &place, err);
 	return rc ? rc : qd_journal_open(io, &place, ext->digest_nbytes, ret_journal, err);
+}
+
+struct walk {
+	const struct qd_geom *geom;
+	int (*fn)(void *ctx, enum qd_journal_type type, const struct qd_record *record, struct qd_err *err);
+	void *ctx;
+};
+
+static int check_record(void *ctx, enum qd_journal_type type, const struct qd_record *record,
+			struct qd_err *err)
+{
+	const struct walk *w = ctx;
+
+	if (!qd_record_is_valid(w->geom, record))
+		return qd_err_set(err, QD_E_CORRUPT, "journal: a record names no cluster: 0x%" PRIx64,
+				  record->entry);
+	return w->fn(w->ctx, type, record, err);
+}
+
+int qd_log_walk(struct qd_journal *j, const struct qd_geom *g,
+		int (*fn)(void *ctx, enum qd_journal_type type, const struct qd_record *record,
+			  struct qd_err *err), void *ctx, struct qd_err *err)
+{
+	struct walk w = { .geom = g, .fn = fn, .ctx = ctx };
+
+	return qd_journal_log_walk(j, check_record, &w, err);
 }
 
 static int set_extension(const struct qd_image *img, const struct qd_table_ext *ext, struct qd_queue *queue,

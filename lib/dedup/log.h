@@ -20,6 +20,14 @@ int qd_log_open(struct qd_io *io, uint64_t container_off, const struct qd_table_
 		struct qd_journal **ret_journal, struct qd_err *err);
 
 /*
+ * qd_journal_log_walk, of records that a table of this geometry could hold (T1, T4 in format/table.h):
+ * QD_E_CORRUPT at the first that is none, after fn was called for those before it.
+ */
+int qd_log_walk(struct qd_journal *j, const struct qd_geom *g,
+		int (*fn)(void *ctx, enum qd_journal_type type, const struct qd_record *record,
+			  struct qd_err *err), void *ctx, struct qd_err *err);
+
+/*
  * Notes in the extension what the log holds now, so that a loss of it will be seen: queued, or
  * with queue NULL written and flushed.  The log of an external container is empty (J9).
  */

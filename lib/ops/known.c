@@ -3,7 +3,8 @@
  * The log's entries, the last one of each cluster, are sorted in memory and looked at before
  * the table.  A log has at most a few ten thousand.
  *
- * Of a damaged journal it cannot be told what it took back: then nothing is known.
+ * Of a damaged journal, or one with a record that no table could hold, it cannot be told what it took
+ * back: then nothing is known.
  */
 #include "ops/known.h"
 
@@ -182,25 +183,23 @@ static int apply_changes(struct qd_known *k, struct qd_err *err)
 static int load_log(struct qd_known *k, const struct qd_container *c, struct qd_err *err)
 {
 	struct qd_journal *j = NULL;
-	struct qd_journal_state state = { .health = QD_JOURNAL_DAMAGED };
 	struct qd_err local = { .code = 0 };
 	int rc = qd_log_open(c->io, c->off, &c->ext, &j, &local);
 
+	if (rc == 0 && !j)
+		return 0;
+	if (rc == 0)
+		rc = qd_log_walk(j, &k->geom, add_change, k, &local);
+	qd_journal_close(j);
 	if (rc && rc != QD_E_CORRUPT) {
 		qd_err_copy(err, &local);
 		return rc;
 	}
-	if (rc == 0 && !j)
-		return 0;
-	if (j)
-		qd_journal_state(j, &state);
-	rc = 0;
-	if (state.health == QD_JOURNAL_DAMAGED)
+	if (rc) {
 		k->distrusted = k->damaged = true;
-	else
-		rc = qd_journal_log_walk(j, add_change, k, err);
-	qd_journal_close(j);
-	return rc ? rc : apply_changes(k, err);
+		k->nchanges = 0;
+	}
+	return apply_changes(k, err);
 }
 
 /* ---- opening ---- */
