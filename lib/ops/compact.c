@@ -311,7 +311,8 @@ static int run(struct compact *c, struct qd_err *err)
 
 	if (rc == 0)
 		/* F1 */
-		rc = qd_soundness_require(c->io, QD_SOUND_SPACE, c->opts->threads, c->memory, err);
+		rc = qd_soundness_require(c->io, QD_SOUND_SPACE, c->opts->threads, c->memory, c->progress,
+					  err);
 	if (rc == 0)
 		rc = take_sizes(c, 0, err);
 	if (rc == 0)

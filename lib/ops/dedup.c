@@ -93,7 +93,9 @@ static int look_at(struct dedup *d, struct qd_err *err)
 	if (rc == 0)
 		rc = refuse(d, err);
 	if (rc == 0)
-		rc = qd_soundness_require(d->io, QD_SOUND_TABLES, d->opts->threads, d->memory, err);	/* D1 */
+		/* D1 */
+		rc = qd_soundness_require(d->io, QD_SOUND_TABLES, d->opts->threads, d->memory, d->progress,
+					  err);
 	if (rc)
 		return rc;
 	d->result->cluster_size = d->geom->cluster_size;

@@ -219,7 +219,7 @@ static int prepare(struct qd_dedup_write *dw, struct qd_err *err)
 
 	if (dw->prepared)
 		return 0;
-	rc = qd_soundness_require(dw->io, QD_SOUND_COUNTS, 0, 0, err);
+	rc = qd_soundness_require(dw->io, QD_SOUND_COUNTS, 0, 0, NULL, err);
 	if (rc)
 		return rc;
 	dw->prepared = true;

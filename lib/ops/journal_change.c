@@ -67,7 +67,7 @@ static int open_all(struct open *o, struct qd_io *io, const struct qd_ops_journa
 	if (rc == 0)
 		rc = qd_change_refuse(o->img, err);
 	if (rc == 0)
-		rc = qd_soundness_require(io, QD_SOUND_COUNTS, opts->threads, opts->memory, err);
+		rc = qd_soundness_require(io, QD_SOUND_COUNTS, opts->threads, opts->memory, NULL, err);
 	if (rc == 0)
 		rc = open_index(o, opts, false, err);
 	if (rc)

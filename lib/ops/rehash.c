@@ -379,7 +379,8 @@ static int refuse(const struct rehash *r, struct qd_err *err)
 
 	if (rc == 0 && !r->opts->drop && qd_container_is_impossible(&r->img->header, &why))
 		return qd_err_set(err, QD_E_UNSUPPORTED, "the image cannot have an index: %s", why);
-	return rc ? rc : qd_soundness_require(r->img->io, QD_SOUND_COUNTS, r->opts->threads, r->memory, err);
+	return rc ? rc : qd_soundness_require(r->img->io, QD_SOUND_COUNTS, r->opts->threads, r->memory,
+					      r->progress, err);
 }
 
 static int run(struct rehash *r, struct qd_io *io, struct qd_err *err)

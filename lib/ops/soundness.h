@@ -24,15 +24,17 @@
 
 #include "base/err.h"
 #include "base/io.h"
+#include "base/progress.h"
 
 enum qd_soundness { QD_SOUND_COUNTS, QD_SOUND_TABLES, QD_SOUND_SPACE };
 
 /*
  * Writes nothing; the caller, who holds the lock, has written nothing that is still queued.
  * QD_E_CORRUPT says what was found and what to run.  threads 0: all processors; memory, in
- * bytes, 0: the default.
+ * bytes, 0: the default.  QD_E_CANCELLED: whom listener, which may be NULL, calls asks to stop; its
+ * counts are those of the operation and do not change.
  */
 int qd_soundness_require(struct qd_io *io, enum qd_soundness level, unsigned threads, uint64_t memory,
-			 struct qd_err *err);
+			 struct qd_progress *listener, struct qd_err *err);
 
 #endif

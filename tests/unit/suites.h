@@ -50,6 +50,7 @@
 	X(scan_record) \
 	X(size) \
 	X(snapshot) \
+	X(soundness) \
 	X(spill) \
 	X(table) \
 	X(table_format) \
