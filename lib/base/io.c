@@ -276,7 +276,7 @@ int qd_io_reserve(struct qd_io *io, uint64_t off, uint64_t nbytes, struct qd_err
 int qd_io_next_data(struct qd_io *io, uint64_t off, uint64_t *ret_data, uint64_t *ret_hole,
 		    struct qd_err *err)
 {
-	uint64_t data, hole, size;
+	uint64_t data = 0, hole = 0, size;
 	int rc = -EOPNOTSUPP;
 
 	if (io->is_stream)

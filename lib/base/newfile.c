@@ -200,7 +200,7 @@ static mode_t new_mode(const struct qd_newfile *nf)
 
 static int create_named(struct qd_newfile *nf, struct qd_err *err)
 {
-	int rc, sys_errno = EEXIST;
+	int rc = 0, sys_errno = EEXIST;
 
 	for (int i = 0; i < MAX_TRIES && sys_errno == EEXIST; i++) {
 		rc = make_temp_name(nf, err);
@@ -341,7 +341,7 @@ static int link_as(struct qd_newfile *nf, const char *name)
 
 static int link_temp(struct qd_newfile *nf, struct qd_err *err)
 {
-	int rc, linked = -EEXIST;
+	int rc = 0, linked = -EEXIST;
 
 	for (int i = 0; i < MAX_TRIES && linked == -EEXIST; i++) {
 		rc = make_temp_name(nf, err);

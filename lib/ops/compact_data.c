@@ -89,7 +89,7 @@ static int gather(void *ctx, struct qd_survey_content *v, unsigned n, struct qd_
 static int claim(struct compact *c, struct qd_alloc *alloc, const struct qd_geom *g, const struct qd_move *m,
 		 bool *ret_free, struct qd_err *err)
 {
-	uint64_t count, taken, to = m->to >> g->cluster_bits;
+	uint64_t count, taken = 0, to = m->to >> g->cluster_bits;
 	int rc = qd_alloc_count(alloc, m->from >> g->cluster_bits, &count, err);
 
 	if (rc == 0 && count != (uint64_t)m->references + m->places + m->pins)

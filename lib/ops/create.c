@@ -175,7 +175,7 @@ static int write_qcow2(struct creation *c, struct qd_err *err)
 	const struct qd_layout *l = &c->layout;
 	struct qd_build_opts bo;
 	struct qd_build *build = NULL;
-	struct qd_build_stats stats;
+	struct qd_build_stats stats = { .file_size = 0 };
 	int r;
 
 	qd_layout_to_build(l, &bo);

@@ -229,6 +229,8 @@ static int convert_to_nowhere(struct qd_convert *c, struct qd_err *err)
 	c->data_io = &nowhere;
 	qd_progress_set_total(c->progress, c->src->virtual_size);
 	r = qd_convert_to_qcow2(c, err);
+	c->io = NULL;
+	c->data_io = NULL;
 	qd_io_close(metadata);
 	return r;
 }

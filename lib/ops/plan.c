@@ -363,7 +363,8 @@ static int page_differs(struct qd_plan *p, uint64_t number, bool *ret_differs, s
 
 	if (rc == 0)
 		rc = qd_plan_pages_overlay(p->pages, number, 0, planned, PAGE, err);
-	*ret_differs = rc == 0 && memcmp(now, planned, PAGE) != 0;
+	if (rc == 0)
+		*ret_differs = memcmp(now, planned, PAGE) != 0;
 	return rc;
 }
 

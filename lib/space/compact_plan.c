@@ -16,7 +16,8 @@ int qd_bits_new(uint64_t nbits, struct qd_bits *ret_bits, struct qd_err *err)
 
 	if (!words)
 		return qd_err_nomem(err, "a map of clusters");
-	*ret_bits = (struct qd_bits){ words, nbits };
+	ret_bits->words = words;
+	ret_bits->nbits = nbits;
 	return 0;
 }
 
