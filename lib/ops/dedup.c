@@ -23,6 +23,7 @@
 
 #include "base/bytes.h"
 #include "base/host.h"
+#include "dedup/log.h"
 #include "image/build.h"
 #include "ops/compact.h"
 #include "ops/dedup_int.h"
@@ -124,10 +125,15 @@ static uint64_t metadata_clusters(const struct dedup *d)
 {
 	const struct qd_table_ext *ext = &d->container->ext;
 	uint64_t container = 0, old = ext->container_off ? ext->container_nbytes >> d->geom->cluster_bits : 0;
-	uint64_t slots, grown;
+	uint64_t slots, grown, log, redo;
 
-	if (dedup_index_needed(d) && d->maker && !d->opts->index_path)
-		container = qd_div_up(qd_table_end(d->nrecords, d->digest->nbytes), d->geom->cluster_size);
+	if (dedup_index_needed(d) && d->maker && !d->opts->index_path) {
+		container = qd_table_end(d->nrecords, d->digest->nbytes);
+		qd_log_own_sizes(ext, &log, &redo);
+		if (log || redo)
+			container = qd_align_up(container, QD_JOURNAL_CLUSTER) + 2 * log + redo;
+		container = qd_div_up(container, d->geom->cluster_size);
+	}
 	slots = d->pins_before + d->result->pinned + container;
 	if (!d->pins_before && !slots)
 		return 0;
