@@ -65,6 +65,12 @@ int qd_plan_read(struct qd_plan *p, void *buf, size_t nbytes, uint64_t off, stru
 	return rc ? rc : overlay(p, buf, nbytes, off, err);
 }
 
+int qd_plan_next_data_base(struct qd_plan *p, uint64_t off, uint64_t *ret_data, uint64_t *ret_hole,
+			   struct qd_err *err)
+{
+	return qd_io_next_data(p->base, off, ret_data, ret_hole, err);
+}
+
 static ssize_t op_pread(struct qd_io *io, void *buf, size_t nbytes, uint64_t off)
 {
 	struct qd_plan *p = plan_of(io);

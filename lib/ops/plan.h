@@ -80,6 +80,8 @@ bool qd_plan_is_empty(const struct qd_plan *p);
 
 /* The image as it is now, without the plan. */
 int qd_plan_read_base(struct qd_plan *p, void *buf, size_t nbytes, uint64_t off, struct qd_err *err);
+int qd_plan_next_data_base(struct qd_plan *p, uint64_t off, uint64_t *ret_data, uint64_t *ret_hole,
+			   struct qd_err *err);	/* as qd_io_next_data */
 uint64_t qd_plan_base_size(const struct qd_plan *p);
 
 /* Calls fn for each cluster from `from` on (not the new ones) that will change, ascending. */

@@ -316,6 +316,7 @@ int qd_repair(struct qd_io *io, const struct qd_repair_opts *opts, struct qd_pro
 	free(r.snaps);
 	free(r.found);
 	free(r.leaks);
+	qd_rep_forget_orphans(&r);
 	free(r.lows);
 	if (rc == 0)
 		*ret_result = res;

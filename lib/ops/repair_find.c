@@ -133,6 +133,7 @@ int qd_rep_check_plan(struct rep *r, struct qd_err *err)
 	int rc;
 
 	r->nfound = r->nleaks = r->nlows = 0;
+	qd_rep_forget_orphans(r);
 	r->overflow = false;
 	r->bitmap_table = 0;
 	r->level = REP_NEVER;

@@ -38,6 +38,22 @@ struct qd_rep_snapshot {
 	uint64_t mapped_size;	/* bytes of disk and VM state */
 };
 
+/* repair_orphans.c */
+struct qd_rep_orphan {
+	uint64_t off;		/* byte in the file */
+	bool named;		/* by the layer last looked at */
+};
+
+struct qd_rep_orphans {
+	struct qd_rep_orphan *v;	/* ascending */
+	size_t n;
+	size_t capacity;
+	bool listed;
+	bool layer_known;
+	uint32_t layer;		/* that `named` is of */
+	uint64_t nlooked;	/* bytes read to find owners for them */
+};
+
 struct rep {
 	const struct qd_repair_opts *opts;
 	struct qd_progress *progress;
@@ -58,6 +74,7 @@ struct rep {
 	struct qd_finding *leaks; /* runs with a refcount too high: where lost tables may be; ascending */
 	size_t nleaks;
 	size_t leaks_capacity;
+	struct qd_rep_orphans orphans;	/* listed when the first is asked for */
 	struct qd_finding *lows;	/* runs with a refcount too low; ascending */
 	size_t nlows;
 	size_t lows_capacity;
@@ -133,6 +150,24 @@ bool qd_rep_has_data_file(const struct rep *r);
 
 /* Nothing about an L2 entry (its bitmap aside) is impossible in itself. */
 bool qd_rep_entry_is_possible(const struct rep *r, uint64_t entry);
+
+/* The cluster that an L2 entry names, a compressed one's first byte; 0: none. */
+static inline uint64_t qd_rep_mapped_host(const struct qd_geom *g, uint64_t entry)
+{
+	return qd_l2_is_compressed(entry) ? qd_l2_compressed(g, entry).host_off : qd_entry_host_off(entry);
+}
+
+/*
+ * Lists what may be lost L2 tables, once a round, and marks those that the layer, whose L1
+ * table is at l1_off, names (repair_orphans.c).  Whoever gives one to an entry marks it.
+ */
+int qd_rep_list_orphans(struct rep *r, uint32_t layer, uint64_t l1_off, uint64_t nentries,
+			struct qd_err *err);
+
+/* NULL: it is none. */
+struct qd_rep_orphan *qd_rep_orphan_at(struct rep *r, uint64_t off);
+
+void qd_rep_forget_orphans(struct rep *r);
 
 /*
  * The table that belongs to the L1 entry of f, which is `entry` now; only_one: no other

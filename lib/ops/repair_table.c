@@ -24,7 +24,7 @@
 
 #include <stdlib.h>
 
-#define MAX_CANDIDATES 65536u	/* clusters looked at */
+#define MAX_LOOKED (4ull << 30)	/* bytes read in a round; then an entry finds what it nearly names */
 #define MAX_LAYERS 64u		/* looked into for clusters in common */
 
 enum fit { UNFIT, LIKELY, SURE };
@@ -38,15 +38,9 @@ struct lost {
 	uint64_t nentries;
 	/* what the rest of its L1 table says (look_around) */
 	bool ambiguous;		/* some other entry may be the one that is lost */
-	uint8_t *l1;		/* its L1 table */
 	uint64_t below;		/* table of the nearest entry before it, 0: none */
 	uint64_t above;		/* after it; UINT64_MAX: none */
 };
-
-static uint64_t mapped_host(const struct qd_geom *g, uint64_t entry)
-{
-	return qd_l2_is_compressed(entry) ? qd_l2_compressed(g, entry).host_off : qd_entry_host_off(entry);
-}
 
 /* ---- evidence ---- */
 
@@ -67,7 +61,6 @@ static int look_around(struct lost *l, struct qd_err *err)
 	int rc = buf ? qd_plan_read(l->r->plan, buf, nbytes, l->l1_off, err)
 		     : qd_err_nomem(err, "an L1 table");
 
-	l->l1 = buf;
 	l->below = 0;
 	l->above = UINT64_MAX;
 	for (uint64_t i = 0; rc == 0 && i < l->nentries; i++) {
@@ -96,6 +89,7 @@ static int look_around(struct lost *l, struct qd_err *err)
 		l->above = UINT64_MAX;
 		l->ambiguous = zeros != 0;
 	}
+	free(buf);
 	return rc;
 }
 
@@ -107,16 +101,24 @@ static bool is_copied_as(const struct lost *l, uint64_t table)
 	return l->layer || nowners == 0 || (nowners == 1) == ((l->entry & QD_COPIED) != 0);
 }
 
-/* Bits of one byte, beyond the end of the file or within a cluster, are what is wrong with the entry. */
-static bool nearly_names(const struct lost *l, uint64_t table)
+/* Without bits beyond the end of the file or within a cluster. */
+static uint64_t nearly_named(const struct lost *l)
 {
-	uint64_t off = qd_entry_host_off(l->entry), wrong = off ^ table, room = l->r->geom.cluster_size;
+	uint64_t room = l->r->geom.cluster_size;
 
 	while (room < l->r->file_size)
 		room *= 2;
+	return qd_align_down(qd_entry_host_off(l->entry) & (room - 1), l->r->geom.cluster_size);
+}
+
+/* Bits of one byte, of those, are what is wrong with the entry. */
+static bool nearly_names(const struct lost *l, uint64_t table)
+{
+	uint64_t wrong = qd_entry_host_off(l->entry) ^ table;
+
 	while (wrong && (wrong & 0xff) == 0)
 		wrong >>= 8;
-	return wrong < 0x100 && qd_align_down(off & (room - 1), l->r->geom.cluster_size) == table;
+	return wrong < 0x100 && nearly_named(l) == table;
 }
 
 /* Do two tables name the same cluster in the same place? */
@@ -126,7 +128,7 @@ static bool have_common(const struct rep *r, const uint8_t *a, const uint8_t *b)
 		uint64_t x = qd_get_be64(a + i * r->geom.l2_entry_size);
 		uint64_t y = qd_get_be64(b + i * r->geom.l2_entry_size);
 
-		if (mapped_host(&r->geom, x) && mapped_host(&r->geom, x) == mapped_host(&r->geom, y))
+		if (qd_rep_mapped_host(&r->geom, x) && qd_rep_mapped_host(&r->geom, x) == qd_rep_mapped_host(&r->geom, y))
 			return true;
 	}
 	return false;
@@ -229,33 +231,6 @@ static int judge(const struct lost *l, uint64_t table, const uint8_t *bytes, enu
 
 /* ---- the search ---- */
 
-/* Can it be an L2 table, in use, of clusters that nothing else accounts for? */
-static bool is_orphan(const struct rep *r, const uint8_t *bytes)
-{
-	const struct qd_geom *g = &r->geom;
-	uint64_t mapped = 0;
-
-	for (uint64_t i = 0; i < g->l2_entries; i++) {
-		uint64_t entry = qd_get_be64(bytes + i * g->l2_entry_size), host = mapped_host(g, entry);
-
-		if (!qd_rep_entry_is_possible(r, entry))
-			return false;
-		if (!qd_rep_has_data_file(r) && host && !qd_rep_is_leaked(r, host >> g->cluster_bits))
-			return false;
-		mapped += host != 0;
-	}
-	return mapped != 0 || qd_rep_has_data_file(r);
-}
-
-/* By an entry that has been given it in this round. */
-static bool is_named(const struct lost *l, uint64_t table)
-{
-	for (uint64_t i = 0; i < l->nentries; i++)
-		if (qd_entry_host_off(qd_get_be64(l->l1 + i * 8)) == table)
-			return true;
-	return false;
-}
-
 /* By how many layers, this round's answers included: no more than its refcount says. */
 static int count_names(const struct lost *l, uint64_t table, uint64_t *ret_n, struct qd_err *err)
 {
@@ -287,8 +262,9 @@ static int look_at(const struct lost *l, uint64_t off, uint8_t *buf, struct foun
 	enum fit fit;
 	int rc = qd_plan_read(l->r->plan, buf, l->r->geom.cluster_size, off, err);
 
-	if (rc || !is_orphan(l->r, buf) || is_named(l, off))
+	if (rc)
 		return rc;
+	l->r->orphans.nlooked += l->r->geom.cluster_size;
 	rc = count_names(l, off, &names, err);
 	if (rc || names >= qd_rep_nowners(l->r, off >> l->r->geom.cluster_bits))
 		return rc;
@@ -302,44 +278,55 @@ static int look_at(const struct lost *l, uint64_t off, uint8_t *buf, struct foun
 	return rc;
 }
 
-static int search(const struct lost *l, struct found *found, struct qd_err *err)
+static int look_at_all(const struct lost *l, struct found *found, struct qd_err *err)
 {
-	const struct rep *r = l->r;
-	uint8_t *buf = malloc(r->geom.cluster_size);
-	uint64_t candidates = 0;
+	const struct qd_rep_orphans *o = &l->r->orphans;
+	uint8_t *buf = malloc(l->r->geom.cluster_size);
+	uint64_t near = nearly_named(l);
+	bool all = o->nlooked < MAX_LOOKED;
 	int rc = buf ? 0 : qd_err_nomem(err, "an L2 table");
 
-	for (size_t i = 0; rc == 0 && i < r->nleaks; i++)
-		for (uint64_t k = 0; rc == 0 && k < r->leaks[i].nitems && candidates++ < MAX_CANDIDATES; k++)
-			rc = look_at(l, r->leaks[i].place.host_off + (k << r->geom.cluster_bits), buf, found,
-				     err);
+	for (size_t i = 0; rc == 0 && i < o->n && all; i++)
+		if (!o->v[i].named)
+			rc = look_at(l, o->v[i].off, buf, found, err);
+	if (rc == 0 && !all && qd_rep_orphan_at(l->r, near) && !qd_rep_orphan_at(l->r, near)->named)
+		rc = look_at(l, near, buf, found, err);
 	free(buf);
-	if (candidates > MAX_CANDIDATES)
-		found->norphans = found->nsure = 0;
 	return rc;
 }
 
-int qd_rep_search_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, bool only_one,
-		     uint64_t *ret_off, struct qd_err *err)
+/* *ret_off 0: none is known. */
+static int search(struct lost *l, bool only_one, uint64_t *ret_off, struct qd_err *err)
 {
-	struct lost l = { .r = r, .layer = f->place.layer, .index = f->place.index, .entry = entry };
 	struct found found = { .norphans = 0 };
-	int rc;
+	int rc = qd_rep_list_orphans(l->r, l->layer, l->l1_off, l->nentries, err);
 
-	*ret_off = 0;
-	if (!qd_rep_l1_of(r, l.layer, &l.l1_off, &l.nentries) || l.nentries * 8 > QD_MAX_L1_BYTES)
-		return 0;
-	rc = look_around(&l, err);
-	if (rc == 0)
-		rc = search(&l, &found, err);
-	free(l.l1);
+	if (rc == 0 && l->r->orphans.n)
+		rc = look_at_all(l, &found, err);
 	if (rc)
 		return rc;
 	if (found.nsure == 1)
 		*ret_off = found.sure;
 	else if (only_one && found.norphans == 1)
 		*ret_off = found.likely;
+	if (*ret_off)
+		qd_rep_orphan_at(l->r, *ret_off)->named = true;
 	return 0;
+}
+
+int qd_rep_search_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, bool only_one,
+		     uint64_t *ret_off, struct qd_err *err)
+{
+	struct lost l = { .r = r, .layer = f->place.layer, .index = f->place.index, .entry = entry };
+	int rc = 0;
+
+	*ret_off = 0;
+	if (!qd_rep_l1_of(r, l.layer, &l.l1_off, &l.nentries) || l.nentries * 8 > QD_MAX_L1_BYTES)
+		return 0;
+	l.ambiguous = true;
+	if (only_one)
+		rc = look_around(&l, err);
+	return rc ? rc : search(&l, only_one, ret_off, err);
 }
 
 /* ---- what is left of a table ---- */
@@ -347,7 +334,7 @@ int qd_rep_search_l2(struct rep *r, const struct qd_finding *f, uint64_t entry, 
 /* Counts that are too low as well mean that there is no telling from refcounts. */
 static bool is_right(const struct rep *r, uint64_t entry, uint64_t guest_off)
 {
-	uint64_t host = mapped_host(&r->geom, entry);
+	uint64_t host = qd_rep_mapped_host(&r->geom, entry);
 
 	if (!qd_rep_entry_is_possible(r, entry))
 		return false;
@@ -384,7 +371,7 @@ static uint64_t keep_what_is_right(const struct rep *r, uint8_t *buf, uint64_t f
 		} else if (!right) {
 			qd_put_be64(p, over_backing && r->header.version >= 3 ? QD_L2_ZERO : 0);
 		}
-		n += right && mapped_host(g, entry) != 0;
+		n += right && qd_rep_mapped_host(g, entry) != 0;
 	}
 	return n;
 }

@@ -81,3 +81,19 @@ for what in shared lost; do
 	qemu-img convert -l snapshot.id=300 -O raw disk.img snap.raw
 	same base.img snap.raw
 done
+
+# a sector of the L1 table, in an image with more clusters than are worth reading
+qemu-img create -q -f qcow2 -o preallocation=metadata base.img 64G
+qemu-io -f qcow2 -c 'write -P 1 1G 1M' -c 'write -P 2 20G 64k' -c 'write -P 3 40G 64k' base.img >/dev/null
+cp --sparse=always base.img disk.img
+"$_python" - <<'PY'
+import struct
+with open("disk.img", "r+b") as f:
+    f.seek(40)
+    at, = struct.unpack(">Q", f.read(8))
+    f.seek(at)
+    entries = struct.unpack(">64Q", f.read(512))
+    f.seek(at)
+    f.write(struct.pack(">64Q", *(e | 1 << 50 for e in entries)))
+PY
+repaired
