@@ -183,7 +183,7 @@ static int file_punch(struct qd_io *io, uint64_t off, uint64_t nbytes)
 static int file_zero(struct qd_io *io, uint64_t off, uint64_t nbytes)
 {
 	struct file *f = file_of(io);
-	uint64_t size;
+	uint64_t size = 0;
 	int rc;
 
 	rc = file_punch(io, off, nbytes);

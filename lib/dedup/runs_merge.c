@@ -104,7 +104,7 @@ static int merge_open(struct merge *g, struct qd_err *err)
 
 	g->per_buf = qd_min_u64(per_run, IO_CHUNK) / all->size;
 	g->sources = calloc((size_t)all->nruns, sizeof(*g->sources));
-	g->heap = calloc((size_t)all->nruns, sizeof(*g->heap));
+	g->heap = calloc((size_t)all->nruns, sizeof(struct source *));
 	g->bufs = malloc((size_t)(all->nruns * g->per_buf * all->size));
 	if (!g->sources || !g->heap || !g->bufs)
 		return qd_err_nomem(err, "sorting a hash table");

@@ -92,12 +92,13 @@ int qd_cv_index_full(const struct qd_cv_writer *w, struct qd_cv_job *j, struct q
 /* Head, container, zeros to its end: one file, bound to the image by the extension's bytes. */
 static int write_external(const struct qd_cv_writer *w, struct qd_table_ext *ext, uint64_t nbytes, struct qd_err *err)
 {
+	static const char magic[8] = QD_EXTERNAL_MAGIC;
 	uint8_t head[QD_EXTERNAL_HEAD] = { 0 };
 	int r;
 
 	ext->flags = QD_TABLE_EXTERNAL;
 	ext->container_nbytes = qd_align_up(nbytes, w->geom->cluster_size);
-	memcpy(head, QD_EXTERNAL_MAGIC, 8);
+	memcpy(head, magic, sizeof(magic));
 	qd_table_ext_encode(ext, head + 8);
 	r = qd_io_write(w->c->index_io, head, sizeof(head), 0, err);
 	if (!r)

@@ -34,12 +34,11 @@ static int find_extension(struct bare *b, const uint8_t *buf, size_t nbytes, str
 {
 	const struct qd_header *h = &b->header;
 	size_t pos = h->header_length, end = nbytes;
-	int rc;
 
 	if (h->backing_name_off && h->backing_name_off < end)
 		end = (size_t)h->backing_name_off;
 	if (h->version >= 3)
-		while ((rc = qd_header_ext_next(buf, end, &pos, ret_ext, err)) == 1)
+		while (qd_header_ext_next(buf, end, &pos, ret_ext, err) == 1)
 			if (ret_ext->type == QD_EXT_QDEDUP)
 				return 0;
 	return qd_err_set(err, QD_E_INVALID,

@@ -167,7 +167,7 @@ static int more_frames(struct qd_plan_pages *p, struct qd_err *err)
 
 	if (p->nframes < p->capacity)
 		return 0;
-	frames = realloc(p->frames, capacity * sizeof(*frames));
+	frames = realloc(p->frames, capacity * sizeof(struct frame *));
 	if (!frames)
 		return qd_err_nomem(err, "the plan");
 	p->frames = frames;

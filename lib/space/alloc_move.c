@@ -71,6 +71,7 @@ static int look_at_block(struct qd_alloc *a, uint64_t index, struct tidying *t, 
 {
 	const struct qd_geom *g = a->image.geom;
 	uint64_t self = qd_alloc_block(a, index), n = 0;
+	bool counts_itself = self / g->block_entries == index;
 	uint8_t *block;
 	int rc = alloc_get_block(a, index, &block, err);
 
@@ -80,7 +81,7 @@ static int look_at_block(struct qd_alloc *a, uint64_t index, struct tidying *t, 
 		n += index * g->block_entries + i != self && qd_refcount_get(block, g->refcount_order, i);
 	t->needed[index] = n > 0;
 	t->used += n;
-	if (self / g->block_entries == index)
+	if (counts_itself)
 		t->used += n > 0;
 	else
 		t->used -= n == 0;	/* by another block, which was or will be looked at */

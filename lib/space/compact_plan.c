@@ -127,7 +127,7 @@ static int order_runs(struct plan *p, struct qd_compact_run *runs, size_t nruns,
 		if (runs[i].fixed)
 			p->end = qd_max_u64(p->end, runs[i].first + runs[i].nclusters);
 	}
-	qsort(order, nruns, sizeof(*order), by_length);
+	qsort(order, nruns, sizeof(struct qd_compact_run *), by_length);
 	do
 		reset(p, runs, nruns);
 	while (place_runs(p, order, nruns));
