@@ -224,7 +224,7 @@ static void judge_closed(struct qd_journal *j)
 
 	if (p->no_log && j->log)
 		complain(j->why, "the index in a file of its own has a log");
-	else if (generation < p->closed_generation)
+	else if (generation < p->closed_generation || (!j->log && p->closed_clusters))
 		complain(j->why, "the log of generation %" PRIu64 ", which was closed, is gone",
 			 p->closed_generation);
 	else if (generation == p->closed_generation && j->log && j->log->committed < p->closed_clusters)

@@ -435,6 +435,21 @@ static void damage(struct qd_io *io, uint64_t off, int way)
 	CU_ASSERT_EQUAL(qd_io_write(io, buf, sizeof(buf), off, NULL), 0);
 }
 
+/* Clusters of a log of generation 0: there was none of that number, and there is none now. */
+static void a_closed_log_that_never_was_is_damage(void)
+{
+	struct qd_journal_place p;
+	struct qd_io *io = closed_log(&p);
+	struct qd_journal *j;
+
+	CU_ASSERT_EQUAL_FATAL(qd_io_fill_zeros(io, OFF, 2 * LOG_NBYTES, NULL), 0);
+	p.closed_generation = 0;
+	j = open_at(io, &p);
+	CU_ASSERT_EQUAL(state_of(j).health, QD_JOURNAL_DAMAGED);
+	qd_journal_close(j);
+	qd_io_close(io);
+}
+
 static void damage_of_a_closed_log_is_seen(void)
 {
 	struct qd_journal_place p;
@@ -1019,6 +1034,7 @@ static const struct qd_test tests[] = {
 	QD_TEST(a_full_log_refuses),
 	QD_TEST(cycles_are_packed),
 	QD_TEST(every_crash_leaves_a_committed_log),
+	QD_TEST(a_closed_log_that_never_was_is_damage),
 	QD_TEST(damage_of_a_closed_log_is_seen),
 	QD_TEST(a_copy_that_went_on_is_told_apart),
 	QD_TEST(beside_the_image_there_is_no_log),
