@@ -131,7 +131,7 @@ static void sum_up(struct amounts *a)
 {
 	uint64_t kept = 0;
 
-	if (!is_ascending(a))
+	if (a->v && !is_ascending(a))
 		qsort(a->v, a->n, sizeof(*a->v), compare_amounts);
 	for (uint64_t i = 0; i < a->n; i++) {
 		if (kept && a->v[kept - 1].cluster == a->v[i].cluster)
