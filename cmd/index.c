@@ -46,7 +46,7 @@ static const char *meaning(const struct qd_index_info *i)
 	case 'v':
 		return "every hash holds";
 	case 'p':
-		return "somebody else wrote: hashes of pinned clusters hold; see qdedup rehash";
+		return "somebody else may have written: hashes of pinned clusters hold; see qdedup rehash";
 	case 's':
 		return "no hash holds; see qdedup rehash";
 	default:
