@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A batch: two passes over all L2 tables, in the order of the file; refcounts in the order
- * of their clusters.
+ * A batch: two passes over all L2 tables, in the order of the file, and between them and the
+ * refcounts (remap_counts.c) the flushes.
  */
 #include "ops/remap.h"
 
@@ -73,115 +73,6 @@ uint64_t qd_remap_capacity(const struct qd_remap *r)
 	if (r->opts.journal)
 		n = qd_min_u64(n / 2, qd_journal_redo_area(r->opts.journal) / 12);
 	return qd_max_u64(n, 256);
-}
-
-/* ---- refcounts ---- */
-
-struct amount {			/* references of a host cluster */
-	uint64_t cluster;
-	uint64_t n;
-};
-
-static int compare_amounts(const void *pa, const void *pb)
-{
-	const struct amount *a = pa, *b = pb;
-
-	return a->cluster < b->cluster ? -1 : a->cluster > b->cluster;
-}
-
-struct amounts {
-	struct amount *v;
-	uint64_t n;
-	uint64_t capacity;
-};
-
-static int add_amount(struct amounts *a, const struct qd_geom *g, uint64_t entry, uint64_t n,
-		      struct qd_err *err)
-{
-	uint64_t first, last;
-
-	if (!entry || !n)
-		return 0;
-	qd_l2_clusters(g, entry, &first, &last);
-	for (; first <= last; first++) {
-		if (a->n == a->capacity) {
-			uint64_t capacity = a->capacity ? a->capacity * 2 : 1024;
-			struct amount *v = realloc(a->v, capacity * sizeof(*v));
-
-			if (!v)
-				return qd_err_nomem(err, "a batch");
-			a->v = v;
-			a->capacity = capacity;
-		}
-		a->v[a->n++] = (struct amount){ first, n };
-	}
-	return 0;
-}
-
-static bool is_ascending(const struct amounts *a)
-{
-	for (uint64_t i = 1; i < a->n; i++)
-		if (a->v[i - 1].cluster > a->v[i].cluster)
-			return false;
-	return true;
-}
-
-/* One amount for each cluster, ascending, as those to be lowered mostly come. */
-static void sum_up(struct amounts *a)
-{
-	uint64_t kept = 0;
-
-	if (a->v && !is_ascending(a))
-		qsort(a->v, a->n, sizeof(*a->v), compare_amounts);
-	for (uint64_t i = 0; i < a->n; i++) {
-		if (kept && a->v[kept - 1].cluster == a->v[i].cluster)
-			a->v[kept - 1].n += a->v[i].n;
-		else
-			a->v[kept++] = a->v[i];
-	}
-	a->n = kept;
-}
-
-static int raise_counts(struct qd_remap *r, const struct qd_move *moves, uint64_t n, struct qd_err *err)
-{
-	struct amounts a = { .n = 0 };
-	int rc = 0;
-
-	for (uint64_t i = 0; rc == 0 && i < n; i++)
-		if (!moves[i].own)
-			rc = add_amount(&a, r->geom, moves[i].to,
-					(uint64_t)moves[i].references + moves[i].pin, err);
-	sum_up(&a);
-	for (uint64_t i = 0; rc == 0 && i < a.n; i++)
-		rc = qd_alloc_share(r->change->alloc, a.v[i].cluster, a.v[i].n, err);
-	free(a.v);
-	return rc;
-}
-
-/* Step 4.  Who reads the old clusters no longer stands on stable storage, or will before they are touched. */
-static int lower_counts(struct qd_remap *r, const struct qd_move *moves, uint64_t n, struct qd_err *err)
-{
-	struct amounts a = { .n = 0 };
-	uint64_t count;
-	int rc = 0;
-
-	for (uint64_t i = 0; rc == 0 && i < n; i++)
-		rc = add_amount(&a, r->geom, moves[i].from,
-				(uint64_t)moves[i].references + moves[i].places + moves[i].pins, err);
-	sum_up(&a);
-	for (uint64_t i = 0; rc == 0 && i < a.n; i++) {
-		rc = qd_alloc_count(r->change->alloc, a.v[i].cluster, &count, err);
-		if (rc == 0 && count == a.v[i].n)
-			r->stats.freed++;
-		if (rc == 0)
-			rc = qd_alloc_release_many(r->change->alloc, a.v[i].cluster, a.v[i].n, err);
-	}
-	free(a.v);
-	if (rc || !r->collecting)
-		return rc ? rc : qd_change_settle(r->change, err);
-	qd_alloc_holes_later(r->change->alloc, true);
-	rc = qd_alloc_settle(r->change->alloc, err);
-	return rc ? rc : qd_alloc_write(r->change->alloc, err);
 }
 
 /* ---- entries ---- */
@@ -414,12 +305,12 @@ static int carry_out(struct qd_remap *r, const struct qd_move *moves, uint64_t n
 	int rc = 0;
 
 	if (!r->opts.late_counts)
-		rc = raise_counts(r, moves, n, err);
+		rc = remap_raise_counts(r, moves, n, err);
 	if (rc == 0)
 		rc = redirect_all(r, moves, n, err);
 	r->stats.batches++;
 	if (rc == 0 && !r->opts.late_counts)
-		rc = lower_counts(r, moves, n, err);
+		rc = remap_lower_counts(r, moves, n, err);
 	return rc;
 }
 
@@ -521,7 +412,7 @@ int qd_remap_unpin(struct qd_remap *r, uint64_t first, uint64_t nclusters, struc
 	if (rc == 0)
 		rc = qd_queue_flush(r->change->queue, err);
 	if (rc == 0)
-		rc = lower_counts(r, moves, nclusters, err);
+		rc = remap_lower_counts(r, moves, nclusters, err);
 	free_maps(r);
 	free(moves);
 	return rc;
@@ -529,9 +420,9 @@ int qd_remap_unpin(struct qd_remap *r, uint64_t first, uint64_t nclusters, struc
 
 int qd_remap_counts(struct qd_remap *r, struct qd_move *moves, uint64_t n, struct qd_err *err)
 {
-	int rc = raise_counts(r, moves, n, err);
+	int rc = remap_raise_counts(r, moves, n, err);
 
-	return rc ? rc : lower_counts(r, moves, n, err);
+	return rc ? rc : remap_lower_counts(r, moves, n, err);
 }
 
 int qd_remap_finish(struct qd_remap *r, struct qd_remap_stats *ret_stats, struct qd_err *err)

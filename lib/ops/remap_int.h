@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What remap.c (batches), remap_walk.c (all L2 tables) and remap_fit.c (sizes of batches) share. */
+/*
+ * What remap.c (batches), remap_counts.c (refcounts), remap_walk.c (all L2 tables) and
+ * remap_fit.c (sizes of batches) share.
+ */
 #ifndef QD_OPS_REMAP_INT_H
 #define QD_OPS_REMAP_INT_H
 
@@ -51,6 +54,15 @@ int remap_list_tables(const struct qd_image *img, uint64_t memory, struct qd_l2s
 int remap_walk_tables(const struct qd_image *img, struct qd_queue *queue, const struct qd_l2set *set,
 		      int (*fn)(void *ctx, uint64_t l2_off, uint8_t *entries, struct qd_err *err),
 		      void *ctx, struct qd_err *err);
+
+/* Step 1: those of the clusters that will be shared grow. */
+int remap_raise_counts(struct qd_remap *r, const struct qd_move *moves, uint64_t n, struct qd_err *err);
+
+/*
+ * Step 4: those of the old clusters fall.  Who reads them no longer stands on stable storage, or,
+ * while a batch is collected, will before they are touched.
+ */
+int remap_lower_counts(struct qd_remap *r, const struct qd_move *moves, uint64_t n, struct qd_err *err);
 
 /*
  * How many of the n moves, which both maps hold, make a batch whose records and queued writes have
