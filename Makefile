@@ -215,7 +215,8 @@ build/tools/%.so: tests/tools/preload/%.c
 	$(say) "  CC      $<"
 	$(Q)$(CC) -D_GNU_SOURCE $(CPPFLAGS) $(QD_CFLAGS) $(CFLAGS) $(LDFLAGS) -shared -o $@ $< -ldl
 
--include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(UNIT_SRC) $(wildcard tests/fuzz/*.c tests/bench/*.c) $(CRASH_SRC)))
+-include $(patsubst %.o,%.d,$(call obj,$(LIB_SRC) $(CMD_SRC) $(UNIT_SRC) $(wildcard tests/fuzz/*.c tests/bench/*.c) \
+	$(CRASH_SRC) $(FAULT_SRC)))
 
 # Convenient names at the top for what a user runs.
 qdedup: $B/qdedup
